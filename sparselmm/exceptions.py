@@ -1,0 +1,116 @@
+"""Errors, warnings and machine-readable messages of the package.
+
+Every failure that a user can cause raises a subclass of `SparseLMMError` whose
+text names the offending term, column, rows or levels. Facts about a fit that do
+not stop it are `Message` objects on the result; those of severity ``"warning"``
+or ``"note"`` also reach people through the `SparseLMMWarning` classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class SparseLMMError(Exception):
+    """Base class of all errors raised on purpose by the package."""
+
+
+class FormulaError(SparseLMMError, ValueError):
+    """The formula cannot be read, or asks for something that does not exist."""
+
+
+class UnsupportedError(SparseLMMError, NotImplementedError):
+    """A recognised request that this version does not support."""
+
+
+class DataError(SparseLMMError, ValueError):
+    """The data do not fit the formula (missing column, wrong type, bad rows)."""
+
+
+class DesignError(DataError):
+    """The data can be read, but the model they imply cannot be estimated."""
+
+
+class ParameterError(SparseLMMError, ValueError):
+    """An argument other than the formula or the data is invalid."""
+
+
+class BackendError(SparseLMMError, RuntimeError):
+    """A linear-algebra backend is missing or failed."""
+
+
+class NumericalError(BackendError):
+    """A factorisation broke down at the parameters named in the message."""
+
+
+class FitInterrupted(SparseLMMError, KeyboardInterrupt):
+    """The user interrupted a fit; the best point so far is kept.
+
+    Attributes
+    ----------
+    best_theta : (n_theta,) array
+        Relative covariance parameters with the lowest criterion seen.
+    best_criterion : float
+        The criterion there.
+    n_evaluations : int
+        Criterion evaluations made.
+    """
+
+    def __init__(self, best_theta: object, best_criterion: float, n_evaluations: int) -> None:
+        self.best_theta = best_theta
+        self.best_criterion = best_criterion
+        self.n_evaluations = n_evaluations
+        super().__init__(
+            f"the fit was interrupted after {n_evaluations} evaluations; the best criterion so far "
+            f"is {best_criterion:.6f}, at theta = {best_theta} (pass it as start= to go on from there)"
+        )
+
+
+class SparseLMMWarning(UserWarning):
+    """Base class of all warnings of the package."""
+
+
+class ConvergenceWarning(SparseLMMWarning):
+    """The optimizer may not have reached the optimum."""
+
+
+class SingularFitWarning(SparseLMMWarning):
+    """An estimated covariance matrix is singular (boundary of the parameter space)."""
+
+
+class RankDeficiencyWarning(SparseLMMWarning):
+    """Columns of the fixed-effects matrix were dropped because they depend on others."""
+
+
+class ScaleWarning(SparseLMMWarning):
+    """Columns of the fixed-effects matrix are on very different scales."""
+
+
+class DataWarning(SparseLMMWarning):
+    """Something about the data that the user should know (rows dropped, levels merged)."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One fact about a fit, for people and programs.
+
+    Attributes
+    ----------
+    code : str
+        Stable identifier, for example ``"singular"`` or ``"rank_deficient"``.
+    severity : {"info", "note", "warning"}
+        ``"warning"`` and ``"note"`` are also issued through `warnings`.
+    what : str
+        What happened, naming terms, columns, rows or levels.
+    how : str
+        What the user can do about it.
+    """
+
+    code: str
+    severity: Literal["info", "note", "warning"]
+    what: str
+    how: str = ""
+
+    def __str__(self) -> str:
+        return self.what if not self.how else f"{self.what} {self.how}"
