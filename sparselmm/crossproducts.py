@@ -1,0 +1,273 @@
+"""Cross-products of the design: everything the criterion needs of the n rows, formed once.
+
+The fixed-effects matrix enters as ``X R⁻¹``, where R is the triangular factor of √W X, and the
+response as ``y - o - X b0``, where b0 is the weighted least-squares fit. So the sums below hold
+no large common parts that would cancel (architecture, "numerical guard"); `Basis` undoes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scipy.linalg import solve_triangular
+
+from sparselmm._typing import FloatArray, IntArray, frozen
+from sparselmm.data.design import Design, DesignTerm, GroupedTerm
+from sparselmm.linalg.blocks import BlockGram, BlockPairs
+from sparselmm.linalg.rank import triangular_factor
+
+CHUNK_ROWS = 262_144
+
+
+@dataclass(frozen=True)
+class Basis:
+    """How X and y were transformed before their products were summed.
+
+    Attributes
+    ----------
+    R : (p, p) array
+        Upper triangular; the transformed matrix is ``X R⁻¹``.
+    b0 : (p,) array
+        Coefficients whose fit ``X b0`` was subtracted from ``y - offset``.
+    """
+
+    R: FloatArray
+    b0: FloatArray
+
+    @property
+    def logdet(self) -> float:
+        """``2 log|det R|``, what the transformation takes from log|X'V⁻¹X|."""
+        return 2.0 * float(np.sum(np.log(np.abs(np.diag(self.R)))))
+
+    def coefficients(self, gamma: FloatArray) -> FloatArray:
+        """Return β of the coefficients γ of the transformed problem."""
+        if not len(gamma):
+            return gamma.copy()
+        out: FloatArray = self.b0 + solve_triangular(self.R, gamma)
+        return out
+
+
+@dataclass(frozen=True)
+class CrossProducts:
+    """Sufficient statistics of a design.
+
+    Attributes
+    ----------
+    gram : BlockGram
+        Z'WZ by blocks.
+    ZtWXy : (q, p + 1) array
+        Z'W[X y], transformed.
+    XytWXy : (p + 1, p + 1) array
+        [X y]'W[X y], transformed.
+    n, p : int
+        Rows and fixed-effects columns.
+    sum_log_weights : float
+        Σ log w.
+    basis : Basis
+        The transformation of X and y.
+    """
+
+    gram: BlockGram
+    ZtWXy: FloatArray
+    XytWXy: FloatArray
+    n: int
+    p: int
+    sum_log_weights: float
+    basis: Basis
+
+    @classmethod
+    def from_design(cls, design: Design, basis: Basis | None = None) -> CrossProducts:
+        """Sum the products of all rows, in chunks; ``basis`` fixes the transformation."""
+        basis = basis or _pilot_basis(design)
+        m, k = tuple(t.m for t in design.terms), tuple(t.k for t in design.terms)
+        offsets = np.concatenate([[0], np.cumsum(np.array(m, dtype=np.int64) * np.array(k, dtype=np.int64))])
+        p = design.p
+        ZtWXy = np.zeros((int(offsets[-1]), p + 1))
+        XytWXy = np.zeros((p + 1, p + 1))
+        Rinv = solve_triangular(basis.R, np.eye(p)) if p else np.zeros((0, 0))
+        for rows in _chunks(design.n):
+            Xy, WXy = _transformed(design, basis, Rinv, rows)
+            XytWXy += Xy.T @ WXy
+            for t, term in enumerate(design.terms):
+                ZtWXy[offsets[t] : offsets[t + 1]] += _term_products(term, WXy, rows)
+        pairs = {
+            (i, j): _pair_products(design.terms[i], design.terms[j], design.weights)
+            for i in range(len(m))
+            for j in range(i + 1)
+        }
+        return cls(
+            gram=BlockGram(m, k, pairs),
+            ZtWXy=frozen(ZtWXy),
+            XytWXy=frozen(XytWXy),
+            n=design.n,
+            p=p,
+            sum_log_weights=_sum_log(design.weights),
+            basis=basis,
+        )
+
+    def with_response(self, design: Design, y: FloatArray) -> CrossProducts:
+        """Return the cross-products of the same design with another response; Z and X parts are shared."""
+        design = replace(design, y=y)
+        p = self.p
+        Rinv = solve_triangular(self.basis.R, np.eye(p)) if p else np.zeros((0, 0))
+        raw = Basis(self.basis.R, np.zeros(p))
+        gamma = np.zeros(p)
+        for rows in _chunks(design.n):
+            Xy, WXy = _transformed(design, raw, Rinv, rows)
+            gamma += Xy[:, :p].T @ WXy[:, p]
+        basis = Basis(self.basis.R, raw.coefficients(gamma))
+        ZtWXy, XytWXy = self.ZtWXy.copy(), self.XytWXy.copy()
+        ZtWXy[:, p], XytWXy[p], XytWXy[:, p] = 0.0, 0.0, 0.0
+        for rows in _chunks(design.n):
+            Xy, WXy = _transformed(design, basis, Rinv, rows)
+            XytWXy[:, p] += Xy.T @ WXy[:, p]
+            for t, term in enumerate(design.terms):
+                a, b = self.gram.offsets[t], self.gram.offsets[t + 1]
+                ZtWXy[a:b, p] += _term_products(term, WXy[:, p:], rows)[:, 0]
+        XytWXy[p] = XytWXy[:, p]
+        return replace(self, ZtWXy=frozen(ZtWXy), XytWXy=frozen(XytWXy), basis=basis)
+
+    def __add__(self, other: CrossProducts) -> CrossProducts:
+        """Add the statistics of further rows summed with the same basis, levels and columns."""
+        same = self.basis is other.basis or (
+            np.array_equal(self.basis.R, other.basis.R) and np.array_equal(self.basis.b0, other.basis.b0)
+        )
+        if not same or self.gram.m != other.gram.m or self.gram.k != other.gram.k:
+            raise ValueError("cross-products can only be added when they share basis, levels and columns")
+        pairs = {key: _merge(self.gram.pairs[key], other.gram.pairs[key]) for key in self.gram.pairs}
+        return CrossProducts(
+            gram=BlockGram(self.gram.m, self.gram.k, pairs),
+            ZtWXy=frozen(self.ZtWXy + other.ZtWXy),
+            XytWXy=frozen(self.XytWXy + other.XytWXy),
+            n=self.n + other.n,
+            p=self.p,
+            sum_log_weights=self.sum_log_weights + other.sum_log_weights,
+            basis=self.basis,
+        )
+
+
+def _sum_log(weights: FloatArray | None) -> float:
+    return 0.0 if weights is None else float(np.sum(np.log(weights)))
+
+
+def _chunks(n: int) -> Iterator[slice]:
+    for start in range(0, n, CHUNK_ROWS):
+        yield slice(start, min(start + CHUNK_ROWS, n))
+
+
+def _pilot_basis(design: Design) -> Basis:
+    """Return R and the least-squares fit from one chunked QR of √W [X y-o]."""
+    p = design.p
+    if p == 0:
+        return Basis(np.zeros((0, 0)), np.zeros(0))
+    R = np.zeros((0, p + 1))
+    for rows in _chunks(design.n):
+        block = np.empty((rows.stop - rows.start, p + 1))
+        block[:, :p] = design.X[rows]
+        block[:, p] = _centred(design, rows)
+        if design.weights is not None:
+            block *= np.sqrt(design.weights[rows])[:, None]
+        R = triangular_factor(np.vstack([R, block]) if len(R) else block)
+    Rx = np.ascontiguousarray(R[:p, :p])
+    return Basis(frozen(Rx), frozen(solve_triangular(Rx, R[:p, p])))
+
+
+def _centred(design: Design, rows: slice) -> FloatArray:
+    return design.y[rows] if design.offset is None else design.y[rows] - design.offset[rows]
+
+
+def _transformed(design: Design, basis: Basis, Rinv: FloatArray, rows: slice) -> tuple[FloatArray, FloatArray]:
+    """Return the transformed [X y] and W[X y] of a chunk of rows, each (c, p + 1)."""
+    X, y = design.X[rows], _centred(design, rows)
+    Xy = np.empty((len(y), design.p + 1))
+    np.matmul(X, Rinv, out=Xy[:, : design.p])
+    Xy[:, -1] = y - X @ basis.b0
+    if design.weights is None:
+        return Xy, Xy
+    return Xy, Xy * design.weights[rows, None]
+
+
+def _term_products(term: DesignTerm, WXy: FloatArray, rows: slice) -> FloatArray:
+    """Return Z_t'W[X y] of a chunk of rows, (m*k, r)."""
+    if not isinstance(term, GroupedTerm):
+        out: FloatArray = term.matrix[rows].T @ WXy
+        return out
+    codes, Z = term.codes[rows], term.Z[rows]
+    result = np.empty((term.m, term.k, WXy.shape[1]))
+    for i in range(term.k):
+        for j in range(WXy.shape[1]):
+            result[:, i, j] = np.bincount(codes, weights=Z[:, i] * WXy[:, j], minlength=term.m)
+    return result.reshape(term.m * term.k, -1)
+
+
+def _pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | None) -> BlockPairs:
+    """Return the blocks of Z_a'W Z_b (lower levels only when a is b)."""
+    if not (isinstance(a, GroupedTerm) and isinstance(b, GroupedTerm)):
+        return _sparse_pair_products(a, b, weights)
+    if a is b or a.codes is b.codes:
+        rows = cols = np.arange(a.m, dtype=np.int64)
+        return BlockPairs(rows, cols, _block_sums(a.codes, a.m, a.Z, b.Z, weights, symmetric=a is b))
+    if a.k == 1 and b.k == 1:
+        w = a.Z[:, 0] * b.Z[:, 0] if weights is None else a.Z[:, 0] * b.Z[:, 0] * weights
+        C = sp.coo_array((w, (a.codes, b.codes)), shape=(a.m, b.m)).tocsr()
+        C.sort_indices()
+        rows = np.repeat(np.arange(a.m, dtype=np.int64), np.diff(C.indptr))
+        return BlockPairs(rows, C.indices.astype(np.int64), C.data.reshape(-1, 1, 1))
+    key = a.codes * b.m + b.codes
+    cells, unique = pd.factorize(key)
+    order = np.argsort(unique)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    values = _block_sums(rank[cells], len(unique), a.Z, b.Z, weights, symmetric=False)
+    unique = unique[order]
+    return BlockPairs(unique // b.m, unique % b.m, values)
+
+
+def _block_sums(
+    codes: IntArray, m: int, Za: FloatArray, Zb: FloatArray, weights: FloatArray | None, *, symmetric: bool
+) -> FloatArray:
+    """Return Σ w z_a z_b' over the rows of each code, (m, k_a, k_b)."""
+    out = np.empty((m, Za.shape[1], Zb.shape[1]))
+    for i in range(Za.shape[1]):
+        left = Za[:, i] if weights is None else Za[:, i] * weights
+        for j in range(Zb.shape[1]):
+            if symmetric and j < i:
+                out[:, i, j] = out[:, j, i]
+            else:
+                out[:, i, j] = np.bincount(codes, weights=left * Zb[:, j], minlength=m)
+    return out
+
+
+def _sparse_pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | None) -> BlockPairs:
+    """Return the blocks of Z_a'W Z_b for terms given as sparse matrices."""
+    left = a.to_sparse()
+    if weights is not None:
+        left = sp.diags_array(weights) @ left
+    C = sp.coo_array(left.T @ b.to_sparse())
+    rows, cols = C.row.astype(np.int64), C.col.astype(np.int64)
+    br, bc = rows // a.k, cols // b.k
+    values = C.data
+    if a is b:
+        keep = br >= bc
+        rows, cols, br, bc, values = rows[keep], cols[keep], br[keep], bc[keep], values[keep]
+    keys = br * b.m + bc
+    if a is b:  # every diagonal block is stored, also of a level that no row touches
+        keys = np.concatenate([keys, np.arange(a.m, dtype=np.int64) * (b.m + 1)])
+    unique, inverse = np.unique(keys, return_inverse=True)
+    blocks = np.zeros((len(unique), a.k, b.k))
+    np.add.at(blocks, (inverse[: len(rows)], rows % a.k, cols % b.k), values)
+    return BlockPairs(unique // b.m, unique % b.m, blocks)
+
+
+def _merge(x: BlockPairs, y: BlockPairs) -> BlockPairs:
+    """Return the sum of two sets of blocks."""
+    rows, cols = np.concatenate([x.rows, y.rows]), np.concatenate([x.cols, y.cols])
+    width = int(cols.max(initial=0)) + 1
+    unique, inverse = np.unique(rows * width + cols, return_inverse=True)
+    values = np.zeros((len(unique), *x.values.shape[1:]))
+    np.add.at(values, inverse, np.concatenate([x.values, y.values]))
+    return BlockPairs(unique // width, unique % width, values)

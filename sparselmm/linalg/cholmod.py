@@ -1,0 +1,206 @@
+"""M = Λ'Z'WZΛ + I factored by CHOLMOD through scikit-sparse; the only file that imports sksparse.
+
+Facts that shape this file (each was measured, see the tests of the same name):
+
+* CHOLMOD reads the lower triangle and ignores entries outside the analysed pattern, so the
+  pattern is built once from the blocks and only values change.
+* ``solve_L(..., use_LDLt_decomposition=True)`` would turn a supernodal factor into a slow
+  simplicial one for good, so False is always given.
+* SuiteSparse 5 opens OpenMP regions on tiny supernodes; libgomp is told not to while a
+  factorisation runs in this thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from sparselmm._typing import FloatArray, IntArray
+from sparselmm.exceptions import BackendError, NumericalError
+from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
+
+INSTALL_HELP = (
+    "CHOLMOD is not available: scikit-sparse could not be imported ({error}). Install SuiteSparse and then "
+    "scikit-sparse: 'apt-get install g++ python3-dev libsuitesparse-dev libopenblas-dev' and "
+    "'pip install \"scikit-sparse>=0.4.16,<0.5\"' on Debian or Ubuntu, 'brew install suite-sparse' and the same pip "
+    "command on macOS, or 'conda install -c conda-forge scikit-sparse' anywhere."
+)
+
+
+@lru_cache(maxsize=1)
+def _libgomp() -> Any:
+    try:
+        return ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return None
+
+
+@contextmanager
+def no_nested_openmp() -> Iterator[None]:
+    """Keep libgomp from opening parallel regions in this thread; restored on leaving."""
+    lib = _libgomp()
+    if lib is None:
+        yield
+        return
+    before = lib.omp_get_max_active_levels()
+    lib.omp_set_max_active_levels(0)
+    try:
+        yield
+    finally:
+        lib.omp_set_max_active_levels(before)
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> type[_Adapter]:
+    """Return the adapter of the installed scikit-sparse."""
+    try:
+        import sksparse.cholmod as module
+    except ImportError as error:
+        raise BackendError(INSTALL_HELP.format(error=error)) from error
+    return _Adapter04 if hasattr(module, "analyze") and hasattr(module, "Factor") else _Adapter05
+
+
+class _Adapter:
+    """The few operations that the system needs of a CHOLMOD factor."""
+
+    def __init__(self, M: sp.csc_array) -> None:
+        raise NotImplementedError
+
+    def refactor(self, M: sp.csc_array) -> None:
+        raise NotImplementedError
+
+    def logdet(self) -> float:
+        raise NotImplementedError
+
+    def half_solve(self, C: FloatArray) -> FloatArray:
+        raise NotImplementedError
+
+    def solve(self, C: FloatArray) -> FloatArray:
+        raise NotImplementedError
+
+    def factor(self) -> tuple[sp.csc_array, IntArray]:
+        raise NotImplementedError
+
+
+class _Adapter04(_Adapter):
+    """scikit-sparse 0.4.16."""
+
+    def __init__(self, M: sp.csc_array) -> None:
+        import sksparse.cholmod as module
+
+        self._error = module.CholmodNotPositiveDefiniteError
+        with no_nested_openmp(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", module.CholmodTypeConversionWarning)
+            self._factor = module.analyze(sp.csc_matrix(M), mode="auto", ordering_method="default")
+
+    def refactor(self, M: sp.csc_array) -> None:
+        try:
+            with no_nested_openmp():
+                self._factor.cholesky_inplace(M)
+        except self._error as error:
+            raise NumericalError(f"the penalized system is not positive definite (column {error.column})") from error
+
+    def logdet(self) -> float:
+        return float(self._factor.logdet())
+
+    def half_solve(self, C: FloatArray) -> FloatArray:
+        with no_nested_openmp():
+            out: FloatArray = self._factor.solve_L(self._factor.apply_P(C), use_LDLt_decomposition=False)
+        return out
+
+    def solve(self, C: FloatArray) -> FloatArray:
+        with no_nested_openmp():
+            out: FloatArray = self._factor.solve_A(C)
+        return out
+
+    def factor(self) -> tuple[sp.csc_array, IntArray]:
+        return sp.csc_array(self._factor.L()), np.asarray(self._factor.P(), dtype=np.int64)
+
+
+class _Adapter05(_Adapter):
+    """scikit-sparse 0.5: the symbolic factor is copied before each numeric factorisation."""
+
+
+class CholmodSystem:
+    """Sparse Cholesky factorisation of the whole of M with a fill-reducing order."""
+
+    name = "cholmod"
+    exact = True
+
+    def __init__(self, gram: BlockGram) -> None:
+        self.gram = gram
+        self._keys = sorted(gram.pairs)
+        self._M, self._source, self._diagonal = _lower_pattern(gram, self._keys)
+        self._buffer = np.empty(sum(gram.pairs[key].values.size for key in self._keys))
+        self._adapter = _adapter()(self._M)
+
+    def refactor(self, templates: Templates) -> None:
+        """Factor M for the k×k templates of the terms."""
+        start = 0
+        for i, j in self._keys:
+            values = scale_blocks(self.gram.pairs[i, j].values, templates[i], templates[j])
+            self._buffer[start : start + values.size] = values.ravel()
+            start += values.size
+        np.take(self._buffer, self._source, out=self._M.data)
+        self._M.data[self._diagonal] += 1.0
+        self._adapter.refactor(self._M)
+
+    def logdet(self) -> float:
+        """Return log|M|."""
+        return self._adapter.logdet()
+
+    def half_solve(self, C: FloatArray) -> FloatArray:
+        """Return L⁻¹PC, (q, r)."""
+        return self._adapter.half_solve(C)
+
+    def solve(self, C: FloatArray) -> FloatArray:
+        """Return M⁻¹C, (q, r)."""
+        return self._adapter.solve(C)
+
+    def inverse_diagonal(self) -> tuple[FloatArray, ...]:
+        """Return the diagonal blocks of M⁻¹ by solving for unit columns in batches."""
+        out = []
+        for t, (m, k) in enumerate(zip(self.gram.m, self.gram.k)):
+            blocks = np.empty((m, k, k))
+            step = max(1, 2_000_000 // max(self.gram.q, 1) // k)
+            for first in range(0, m, step):
+                last = min(first + step, m)
+                columns = np.arange(first * k, last * k) + self.gram.offsets[t]
+                E = np.zeros((self.gram.q, len(columns)))
+                E[columns, np.arange(len(columns))] = 1.0
+                rows = self.solve(E)[columns].reshape(last - first, k, last - first, k)
+                blocks[first:last] = rows[np.arange(last - first), :, np.arange(last - first), :]
+            out.append(blocks)
+        return tuple(out)
+
+    def factor(self) -> tuple[sp.csc_array, IntArray]:
+        """Return sparse L and the permutation P with L L' = M[P][:, P]."""
+        return self._adapter.factor()
+
+
+def _lower_pattern(gram: BlockGram, keys: list[tuple[int, int]]) -> tuple[sp.csc_array, IntArray, IntArray]:
+    """Return M's lower triangle with its pattern, where each value comes from, and its diagonal.
+
+    The second array holds, for each stored entry, its position among all block values
+    concatenated in the order of ``keys``.
+    """
+    rows, cols = (np.concatenate(x) for x in zip(*(gram.element_indices(i, j) for i, j in keys)))
+    position = np.flatnonzero(rows >= cols)
+    rows, cols = rows[position], cols[position]
+    order = np.lexsort((rows, cols))
+    rows, cols, source = rows[order], cols[order], position[order]
+    small = max(gram.q, len(rows)) < np.iinfo(np.int32).max
+    index_type = np.int32 if small else np.int64
+    indptr = np.searchsorted(cols, np.arange(gram.q + 1)).astype(index_type)
+    M = sp.csc_array((np.zeros(len(rows)), rows.astype(index_type), indptr), shape=(gram.q, gram.q))
+    M.has_sorted_indices = True
+    diagonal = np.flatnonzero(rows == cols)
+    M.data[diagonal] = 1.0
+    return M, source, diagonal

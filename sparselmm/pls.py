@@ -1,0 +1,159 @@
+"""Penalized least squares: all quantities of the criterion at one θ, from cross-products alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import lapack, solve_triangular
+
+from sparselmm._typing import FloatArray
+from sparselmm.covariance import CovarianceStructure
+from sparselmm.criterion import Criterion
+from sparselmm.crossproducts import CrossProducts
+from sparselmm.exceptions import NumericalError, ParameterError
+from sparselmm.linalg.blocks import Templates, apply_transposed
+from sparselmm.linalg.system import PenalizedSystem
+
+
+@dataclass(frozen=True)
+class ParameterMap:
+    """Splits the parameter vector of a model between its terms."""
+
+    structures: tuple[CovarianceStructure, ...]
+
+    @property
+    def n_par(self) -> int:
+        """Length of ``par``."""
+        return sum(s.n_par for s in self.structures)
+
+    @property
+    def n_theta(self) -> int:
+        """Length of ``theta``."""
+        return sum(s.n_theta for s in self.structures)
+
+    def split(self, par: FloatArray) -> list[FloatArray]:
+        """Return the parameters of each term."""
+        return np.split(par, np.cumsum([s.n_par for s in self.structures])[:-1])
+
+    def templates(self, par: FloatArray) -> Templates:
+        """Return the templates of all terms."""
+        return tuple(s.template(x) for s, x in zip(self.structures, self.split(par)))
+
+    def theta(self, par: FloatArray) -> FloatArray:
+        """Return lme4's θ of the free parameters."""
+        return np.concatenate([s.theta(x) for s, x in zip(self.structures, self.split(par))])
+
+    def par(self, theta: FloatArray | Sequence[float]) -> FloatArray:
+        """Return the free parameters of θ; a wrong length or a value that is not finite is an error."""
+        theta = np.asarray(theta, dtype=float)
+        if theta.shape != (self.n_theta,):
+            raise ParameterError(f"theta must have {self.n_theta} values, not {theta.size} (shape {theta.shape})")
+        if not np.all(np.isfinite(theta)):
+            raise ParameterError(f"theta must be finite, not {theta}")
+        parts = np.split(theta, np.cumsum([s.n_theta for s in self.structures])[:-1])
+        return np.concatenate([s.par(x) for s, x in zip(self.structures, parts)])
+
+    def lower(self) -> FloatArray:
+        """Return the lower bounds of ``par``."""
+        return np.concatenate([s.lower() for s in self.structures])
+
+    def start(self) -> FloatArray:
+        """Return the default start, identity templates."""
+        return np.concatenate([s.start() for s in self.structures])
+
+    def canonical(self, par: FloatArray) -> FloatArray:
+        """Return the parameters of the same covariances in the unique form."""
+        return np.concatenate([s.canonical(x) for s, x in zip(self.structures, self.split(par))])
+
+
+@dataclass(frozen=True)
+class PLSSolution:
+    """The penalized least-squares problem solved at one parameter vector.
+
+    Attributes
+    ----------
+    par : (n_par,) array
+        Where.
+    templates : tuple of (k, k) arrays
+        T of each term.
+    ldL2, ldRX2 : float
+        log|L|² and log|RX|² on the scale of the original X.
+    pwrss : float
+        Penalized, weighted residual sum of squares.
+    gamma : (p,) array
+        Coefficients of the transformed X.
+    RX : (p, p) array
+        Upper triangular; RX'RX is the Schur complement for the transformed X.
+    scaled : (q, p + 1) array
+        Λ'Z'W[X y].
+    """
+
+    par: FloatArray
+    templates: Templates
+    ldL2: float
+    ldRX2: float
+    pwrss: float
+    gamma: FloatArray
+    RX: FloatArray
+    scaled: FloatArray
+
+
+class PenalizedLeastSquares:
+    """Owns the workspace of one model; `solve` depends on its argument alone."""
+
+    def __init__(self, crossproducts: CrossProducts, parameters: ParameterMap, system: PenalizedSystem) -> None:
+        self.crossproducts = crossproducts
+        self.parameters = parameters
+        self.system = system
+
+    def solve(self, par: FloatArray) -> PLSSolution:
+        """Return the solution at ``par``."""
+        xp = self.crossproducts
+        templates = self.parameters.templates(par)
+        self.system.refactor(templates)
+        C = apply_transposed(xp.ZtWXy, templates, xp.gram)
+        H = self.system.half_solve(C)
+        S = xp.XytWXy - H.T @ H
+        RX, gamma, pwrss = _eliminate(S, par)
+        ldRX2 = 2.0 * float(np.log(np.diag(RX)).sum()) + xp.basis.logdet if xp.p else 0.0
+        return PLSSolution(np.array(par), templates, self.system.logdet(), ldRX2, pwrss, gamma, RX, C)
+
+    def value(self, solution: PLSSolution, criterion: Criterion) -> float:
+        """Return the criterion of a solution."""
+        xp = self.crossproducts
+        return criterion.value(
+            ldL2=solution.ldL2,
+            ldRX2=solution.ldRX2,
+            pwrss=solution.pwrss,
+            n=xp.n,
+            p=xp.p,
+            sum_log_weights=xp.sum_log_weights,
+        )
+
+    def spherical(self, solution: PLSSolution) -> FloatArray:
+        """Return u = M⁻¹Λ'Z'W(y - o - Xβ), (q,), of a solution; refactors for its parameters."""
+        self.system.refactor(solution.templates)
+        right = solution.scaled[:, -1:] - solution.scaled[:, :-1] @ solution.gamma[:, None]
+        return self.system.solve(right)[:, 0]
+
+
+def _eliminate(S: FloatArray, par: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+    """Return RX, γ and pwrss of the Schur complement S of M, (p + 1, p + 1)."""
+    p = len(S) - 1
+    if p == 0:
+        RX, c, pwrss = np.zeros((0, 0)), np.zeros(0), float(S[0, 0])
+    else:
+        factor, info = lapack.dpotrf(S[:p, :p], lower=0, clean=1)
+        if info != 0:
+            raise NumericalError(f"X'V⁻¹X is not positive definite at parameters {par} (column {info})")
+        RX = np.ascontiguousarray(factor)
+        c = solve_triangular(RX, S[:p, p], trans=1, check_finite=False)
+        pwrss = float(S[p, p] - c @ c)
+    if not pwrss > 0:
+        raise NumericalError(
+            f"the penalized residual sum of squares is {pwrss:.3g} at parameters {par}: "
+            "the model reproduces the response exactly, so the residual variance cannot be estimated"
+        )
+    return RX, solve_triangular(RX, c, check_finite=False) if p else c, pwrss
