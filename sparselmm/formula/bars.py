@@ -1,0 +1,215 @@
+"""Finding the random terms of a formula and expanding them as lme4 does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+
+from sparselmm.exceptions import FormulaError, UnsupportedError
+from sparselmm.formula.algebra import TermList, expand_terms
+from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, render, walk
+from sparselmm.formula.spec import RandomTerm
+
+STRUCTURES = ("us", "diag")
+PLANNED_STRUCTURES = frozenset("cs ar1 homcs hetar1 toep homtoep ou exp gau mat rr propto equalto".split())
+_BARS = ("|", "||")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A random term as written: ``structure(lhs op grouping, hom=...)``."""
+
+    lhs: Node
+    op: str
+    grouping: Node
+    structure: str
+    source: str
+
+
+@dataclass
+class Parts:
+    """What a right-hand side consists of: fixed part, bars and offsets."""
+
+    fixed: Node | None = None
+    bars: list[Bar] = field(default_factory=list)
+    offsets: list[Node] = field(default_factory=list)
+
+
+def is_bar(node: Node) -> bool:
+    """Return whether the node is ``lhs | grouping`` or ``lhs || grouping``."""
+    return isinstance(node, Binary) and node.op in _BARS
+
+
+def unwrap(node: Node) -> Node:
+    """Return the node without parentheses around it."""
+    while isinstance(node, Paren):
+        node = node.inner
+    return node
+
+
+def split_parts(node: Node) -> Parts:
+    """Return the bars and offsets found anywhere in a right-hand side, and the rest."""
+    parts = Parts()
+    parts.fixed = _strip(unwrap(node) if is_bar(unwrap(node)) else node, parts, top=True)
+    return parts
+
+
+def _strip(node: Node, parts: Parts, top: bool = False) -> Node | None:
+    """Move bars and offsets from the tree into ``parts``; return what is left."""
+    inner = unwrap(node)
+    if is_bar(inner) and (top or isinstance(node, Paren)):
+        parts.bars.append(_bar(inner, "us", f"({render(inner)})"))
+        return None
+    match node:
+        case Paren(child):
+            rest = _strip(child, parts, top)
+            return None if rest is None else Paren(rest, start=node.start, end=node.end)
+        case Binary("+", left, right):
+            return _rejoin(node, _strip(left, parts, top), _strip(right, parts, top))
+        case Binary("-", left, right):
+            _refuse_special(right, "be subtracted in a model formula; leave it out (or use update)")
+            return _rejoin(node, _strip(left, parts, top), right)
+        case Binary("*" | ":" | "/" | "%in%", left, right):
+            return _rejoin(node, _strip(left, parts), _strip(right, parts))
+        case Binary("^", left, right):
+            base = _strip(left, parts)
+            return None if base is None else _rejoin(node, base, right)
+        case Call("offset", args, kwargs):
+            if not top or len(args) != 1 or kwargs:
+                raise FormulaError(f"{render(node)} must be an offset(expression) added to the formula with +")
+            parts.offsets.append(args[0])
+            return None
+        case Call(_, args, _) if args and is_bar(args[0]) and node.func != "I":
+            parts.bars.append(_structured(node))
+            return None
+        case Unary():
+            _refuse_special(node.operand, f"follow {node.op!r}")
+    return node
+
+
+def _rejoin(node: Binary, left: Node | None, right: Node | None) -> Node | None:
+    if left is None:
+        # what is left of "(1|g) - x" is "- x"
+        return Unary("-", right) if node.op == "-" and right is not None else right
+    if right is None:
+        return left
+    return Binary(node.op, left, right, start=node.start, end=node.end)
+
+
+def _refuse_special(node: Node, what: str) -> None:
+    for part in walk(node):
+        if is_bar(part):
+            raise FormulaError(f"the random term ({render(part)}) cannot {what}")
+        if isinstance(part, Call) and part.func == "offset":
+            raise FormulaError(f"{render(part)} cannot {what}")
+
+
+def _bar(node: Node, structure: str, source: str) -> Bar:
+    assert isinstance(node, Binary)
+    for part in chain(walk(node.left), walk(node.right)):
+        if is_bar(part):
+            raise FormulaError(
+                f"the random term {source} has a second bar inside; each term has the form (lhs | grouping)"
+            )
+        if isinstance(part, Call) and part.func == "offset":
+            raise FormulaError(f"offset() cannot stand inside the random term {source}; add it to the formula with +")
+    return Bar(node.left, node.op, node.right, structure, source)
+
+
+def _structured(node: Call) -> Bar:
+    source = render(node)
+    if node.func in PLANNED_STRUCTURES:
+        raise UnsupportedError(
+            f"the covariance structure {node.func}() in {source} is not yet supported; available: {', '.join(STRUCTURES)}"
+        )
+    if node.func not in STRUCTURES:
+        raise FormulaError(
+            f"{node.func}() in {source} is not a covariance structure; available: {', '.join(STRUCTURES)}"
+            f" (a bar inside any other function is not a random term)"
+        )
+    bar = _bar(node.args[0], node.func, source)
+    if bar.op == "||":
+        raise FormulaError(f"{source}: use a single bar inside {node.func}(); '||' splits the term by itself")
+    options = dict(node.kwargs)
+    if len(node.args) > 1 or set(options) - {"hom"} or (options and node.func != "diag"):
+        raise FormulaError(f"{source}: the only option is hom=TRUE or hom=FALSE, of diag()")
+    if "hom" in options and _truth(options["hom"], source):
+        return Bar(bar.lhs, bar.op, bar.grouping, "homdiag", source)
+    return bar
+
+
+def _truth(node: Node, source: str) -> bool:
+    value = {"TRUE": True, "True": True, "T": True, "FALSE": False, "False": False, "F": False}.get(render(node))
+    if value is None:
+        raise FormulaError(f"{source}: hom must be TRUE or FALSE, not {render(node)}")
+    return value
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One grouping factor: the variables that interact, and lme4's label."""
+
+    factors: tuple[str, ...]
+    label: str
+
+
+def random_terms(bar: Bar) -> list[RandomTerm]:
+    """Return the terms a bar stands for: ``||`` split, then the grouping expanded."""
+    try:
+        lhs = expand_terms(bar.lhs)
+    except FormulaError as error:
+        raise FormulaError(f"in the random term {bar.source}: {error}") from error
+    if not lhs.intercept and not lhs.terms:
+        raise FormulaError(
+            f"the random term {bar.source} has nothing on the left of the bar: no intercept and no slope"
+        )
+    groups = _expand_grouping(bar.grouping, bar.source)
+    sides = _split_double_bar(lhs) if bar.op == "||" else [lhs]
+    return [
+        RandomTerm(str(side), group.factors, bar.structure, group.label, bar.source)
+        for side in sides
+        for group in groups
+    ]
+
+
+def _split_double_bar(lhs: TermList) -> list[TermList]:
+    intercept = [TermList(True, ())] if lhs.intercept else []
+    return intercept + [TermList(False, (term,)) for term in lhs.terms]
+
+
+def _expand_grouping(node: Node, source: str) -> list[_Group]:
+    match node:
+        case Paren(inner):
+            return _expand_grouping(inner, source)
+        case Binary(":" | "%in%" | "*" | "/" | "+" as op, left, right):
+            return _combine_groups(op, _expand_grouping(left, source), _expand_grouping(right, source))
+        case Number() | Text():
+            raise FormulaError(f"the grouping factor of {source} must be a column or an expression, not {render(node)}")
+        case Name("."):
+            raise FormulaError(f"'.' cannot be the grouping factor of {source}; name a column")
+        case Unary() | Binary("-" | "^" | "~", _, _):
+            raise FormulaError(
+                f"{render(node)} is not a grouping factor in {source}; use columns joined by : / * + or a call"
+            )
+        case Name(name):
+            return [_Group((render(node),), name)]
+        case _:
+            text = render(node)
+            return [_Group((text,), text)]
+
+
+def _combine_groups(op: str, left: list[_Group], right: list[_Group]) -> list[_Group]:
+    if op == "+":
+        return left + right
+    if op == "/":
+        # the first group on the left is the finest one: a/b/c is c within b within a
+        return [_interaction(inner, left[0], nested=True) for inner in right] + left
+    products = [_interaction(a, b) for a in left for b in right]
+    return left + right + products if op == "*" else products
+
+
+def _interaction(first: _Group, second: _Group, nested: bool = False) -> _Group:
+    factors = first.factors + tuple(f for f in second.factors if f not in first.factors)
+    head = f"({first.label})" if nested and len(first.factors) > 1 else first.label
+    tail = f"({second.label})" if len(second.factors) > 1 else second.label
+    return _Group(factors, f"{head}:{tail}")

@@ -1,0 +1,150 @@
+"""The syntax tree of formulas, and its text in Python's and in R's spelling."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+PLAIN_NAME = re.compile(r"(?:[^\W\d]|\.(?!\d))[\w.]*\Z")
+CONSTANT_NAMES = {"TRUE": "True", "FALSE": "False", "T": "True", "F": "False"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A piece of a formula; ``start`` and ``end`` are its place in the source text."""
+
+    start: int = field(compare=False, kw_only=True, default=0)
+    end: int = field(compare=False, kw_only=True, default=0)
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    """A column, constant or ``.``."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Number(Node):
+    """A numeric literal; ``text`` keeps its spelling."""
+
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    """A string literal."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Unary(Node):
+    """``-x``, ``+x`` or ``!x``."""
+
+    op: str
+    operand: Node
+
+
+@dataclass(frozen=True)
+class Binary(Node):
+    """``left op right``; ``**`` is stored as ``^``."""
+
+    op: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True)
+class Paren(Node):
+    """``(inner)``."""
+
+    inner: Node
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """``func(args, key=value, ...)``."""
+
+    func: str
+    args: tuple[Node, ...]
+    kwargs: tuple[tuple[str, Node], ...]
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """Return the direct parts of a node."""
+    match node:
+        case Unary(_, operand):
+            return (operand,)
+        case Binary(_, left, right):
+            return (left, right)
+        case Paren(inner):
+            return (inner,)
+        case Call(_, args, kwargs):
+            return args + tuple(value for _, value in kwargs)
+        case _:
+            return ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield the node and everything below it, from left to right."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def names(node: Node) -> list[str]:
+    """Return the names that stand for values (not the functions called), each once."""
+    return list(dict.fromkeys(part.name for part in walk(node) if isinstance(part, Name)))
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a language writes what both can say."""
+
+    power: str
+    tight: frozenset[str]
+    equals: str
+    python: bool
+
+
+PYTHON = Style(power=" ** ", tight=frozenset({":"}), equals="=", python=True)
+R = Style(power="^", tight=frozenset({":", "/"}), equals=" = ", python=False)
+
+
+@lru_cache(maxsize=4096)
+def render(node: Node, style: Style = PYTHON) -> str:
+    """Return the text of a node in one normal form per language."""
+    match node:
+        case Name(name):
+            return _render_name(name, style)
+        case Number(_, text):
+            return text
+        case Text(value):
+            return repr(value) if style.python else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case Unary(op, operand):
+            return op + render(operand, style)
+        case Binary(op, left, right):
+            return render(left, style) + _operator(op, style) + render(right, style)
+        case Paren(inner):
+            return f"({render(inner, style)})"
+        case Call(func, args, kwargs):
+            parts = [render(a, style) for a in args]
+            parts += [f"{key}{style.equals}{render(value, style)}" for key, value in kwargs]
+            return f"{func}({', '.join(parts)})"
+    raise TypeError(f"not a formula node: {node!r}")
+
+
+def _operator(op: str, style: Style) -> str:
+    if op == "^":
+        return style.power
+    return op if op in style.tight else f" {op} "
+
+
+def _render_name(name: str, style: Style) -> str:
+    if style.python:
+        name = CONSTANT_NAMES.get(name, name) if name in ("TRUE", "FALSE") else name
+    return name if PLAIN_NAME.match(name) else f"`{name}`"

@@ -1,0 +1,126 @@
+"""From the text of a model formula to a `ModelSpec`, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from sparselmm.exceptions import FormulaError
+from sparselmm.formula.algebra import expand_terms
+from sparselmm.formula.bars import is_bar, random_terms, split_parts, unwrap
+from sparselmm.formula.grammar import parse_expression
+from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, names, render, walk
+from sparselmm.formula.spec import ModelSpec
+
+
+def parse_formula(formula: str, columns: Sequence[str] | None = None) -> ModelSpec:
+    """Return what an lme4-style model formula says.
+
+    Parameters
+    ----------
+    formula : str
+        For example ``"y ~ x + (x | g)"``; the grammar is that of R's lme4.
+    columns : sequence of str, optional
+        Column names of the data, needed only when the fixed part contains ``.``.
+
+    Raises
+    ------
+    FormulaError
+        When the formula cannot be read; the message points at the place or names the term.
+    UnsupportedError
+        For covariance structures that are recognised but not available yet.
+
+    Examples
+    --------
+    >>> spec = parse_formula("log(y) ~ x*f + (1 | a/b)")
+    >>> spec.fixed
+    '1 + x + f + x:f'
+    >>> [term.label for term in spec.random]
+    ['b:a', 'a']
+    """
+    if not isinstance(formula, str):
+        raise FormulaError(f"the formula must be a text such as 'y ~ x + (1 | g)', not {type(formula).__name__}")
+    if not formula.strip():
+        raise FormulaError("the formula is empty; write for example 'y ~ x + (1 | g)'")
+    return _parse(formula, tuple(map(str, columns)) if columns is not None and "." in formula else None)
+
+
+@lru_cache(maxsize=512)
+def _parse(formula: str, columns: tuple[str, ...] | None) -> ModelSpec:
+    response, rhs = split_sides(formula)
+    _check_response(response)
+    parts = split_parts(rhs)
+    if not parts.bars:
+        raise FormulaError(
+            f"No random effects terms in the formula {formula.strip()!r}: add at least one, for example (1 | group)"
+        )
+    if parts.fixed is None:
+        fixed = "1"
+    else:
+        taken = set(names(response))
+        fixed = str(expand_terms(substitute_dot(parts.fixed, _all_columns(columns, taken))))
+    return ModelSpec(
+        response=render(response),
+        fixed=fixed,
+        random=tuple(term for bar in parts.bars for term in random_terms(bar)),
+        offsets=tuple(render(offset) for offset in parts.offsets),
+        source=formula.strip(),
+    )
+
+
+def split_sides(formula: str) -> tuple[Node, Node]:
+    """Return the two sides of ``response ~ terms``."""
+    if "~" not in formula:
+        raise FormulaError(f"the formula {formula!r} has no '~': write response ~ terms, for example 'y ~ x + (1 | g)'")
+    if formula.lstrip().startswith("~"):
+        raise FormulaError(f"the formula {formula.strip()!r} has no response: write it on the left of '~'")
+    node = parse_expression(formula)
+    if not isinstance(node, Binary) or node.op != "~":
+        raise FormulaError(f"the formula {formula!r} must have the form response ~ terms")
+    for part in [*walk(node.left), *walk(node.right)]:
+        if isinstance(part, Binary | Unary) and part.op == "~":
+            raise FormulaError(f"the formula {formula!r} has more than one '~'")
+    return node.left, node.right
+
+
+def _check_response(node: Node) -> None:
+    inner = unwrap(node)
+    text = render(node)
+    if any(is_bar(part) for part in walk(node)):
+        raise FormulaError(f"the response {text} contains a bar; random terms stand on the right of '~'")
+    if isinstance(inner, Number | Text) or not names(inner):
+        raise FormulaError(f"the response {text} names no column")
+    if isinstance(inner, Call) and inner.func in ("cbind", "c"):
+        raise FormulaError(f"the response {text} has several columns; fit one response at a time")
+    if "." in names(inner):
+        raise FormulaError("'.' cannot be the response; name a column")
+
+
+def _all_columns(columns: tuple[str, ...] | None, taken: set[str]) -> Node | None:
+    """Return the sum that ``.`` stands for, or None when the columns are not known."""
+    if columns is None:
+        return None
+    total: Node | None = None
+    for name in columns:
+        if name not in taken:
+            total = Name(name) if total is None else Binary("+", total, Name(name))
+    if total is None:
+        raise FormulaError("'.' stands for all other columns, but there is none besides the response")
+    return Paren(total)
+
+
+def substitute_dot(node: Node, meaning: Node | None) -> Node:
+    """Return the tree with every ``.`` outside of calls replaced by its meaning (kept when that is unknown)."""
+    match node:
+        case Name(".") if meaning is not None:
+            return meaning
+        case Paren(inner):
+            return Paren(substitute_dot(inner, meaning))
+        case Unary(op, operand):
+            return Unary(op, substitute_dot(operand, meaning))
+        case Binary(op, left, right):
+            return Binary(op, substitute_dot(left, meaning), substitute_dot(right, meaning))
+        case Call(_, args, _) if any(isinstance(a, Name) and a.name == "." for a in args):
+            raise FormulaError(f"'.' stands for a sum of columns and cannot be an argument, as in {render(node)}")
+        case _:
+            return node

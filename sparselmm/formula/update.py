@@ -1,0 +1,101 @@
+"""Changing a formula by another one in which ``.`` means "as before"."""
+
+from __future__ import annotations
+
+from sparselmm.exceptions import FormulaError
+from sparselmm.formula.algebra import TermList, expand_terms
+from sparselmm.formula.bars import Bar, is_bar, random_terms, split_parts, unwrap
+from sparselmm.formula.nodes import Binary, Call, Name, Node, Paren, Unary, render
+from sparselmm.formula.parse import split_sides
+from sparselmm.formula.spec import ModelSpec
+
+_MARK = "random term "
+
+
+def render_spec(spec: ModelSpec) -> str:
+    """Return a formula that parses to the same model."""
+    bars = dict.fromkeys(term.source for term in spec.random)
+    parts = [spec.fixed, *(f"offset({offset})" for offset in spec.offsets), *bars]
+    return f"{spec.response} ~ {' + '.join(parts)}"
+
+
+def update_formula(old: ModelSpec | str, new: str) -> str:
+    """Return the formula ``old`` changed as ``new`` says, following R's ``update``.
+
+    Parameters
+    ----------
+    old : ModelSpec or str
+        The model as it is.
+    new : str
+        A formula in which ``.`` stands for the same side of the old one, for example
+        ``". ~ . - x"``, ``"log(.) ~ . + (1 | h)"`` or ``"~ . - (1 | h)"``.
+
+    Raises
+    ------
+    FormulaError
+        When either formula cannot be read.
+
+    Examples
+    --------
+    >>> update_formula("y ~ x + z + (1 | g)", ". ~ . - x + (1 | h)")
+    'y ~ 1 + z + (1 | g) + (1 | h)'
+    """
+    if not isinstance(new, str):
+        raise FormulaError(f"the new formula must be a text such as '. ~ . - x', not {type(new).__name__}")
+    old_lhs, old_rhs = split_sides(render_spec(old) if isinstance(old, ModelSpec) else old)
+    text = new.strip()
+    new_lhs, new_rhs = split_sides(f". {text}" if text.startswith("~") else text)
+    response = render(_replace_dot(new_lhs, old_lhs))
+    bars: dict[str, str] = {}
+    offsets: dict[str, str] = {}
+    tree = _mark(_replace_dot(new_rhs, Paren(old_rhs)), bars, offsets)
+    terms = expand_terms(tree)
+    special = bars | offsets
+    plain = TermList(terms.intercept, tuple(t for t in terms.terms if not special.keys() & set(t)))
+    kept = [special[t[0]] for t in terms.terms if len(t) == 1 and t[0] in special]
+    return f"{response} ~ {' + '.join([str(plain), *kept])}"
+
+
+def _replace_dot(node: Node, meaning: Node) -> Node:
+    match node:
+        case Name("."):
+            return meaning
+        case Paren(inner):
+            return Paren(_replace_dot(inner, meaning))
+        case Unary(op, operand):
+            return Unary(op, _replace_dot(operand, meaning))
+        case Binary(op, left, right):
+            return Binary(op, _replace_dot(left, meaning), _replace_dot(right, meaning))
+        case Call(func, args, kwargs):
+            changed = tuple((key, _replace_dot(value, meaning)) for key, value in kwargs)
+            return Call(func, tuple(_replace_dot(a, meaning) for a in args), changed)
+        case _:
+            return node
+
+
+def _mark(node: Node, bars: dict[str, str], offsets: dict[str, str]) -> Node:
+    """Replace each bar and offset by a name of its own, so that the algebra can add and remove it."""
+    inner = unwrap(node)
+    if is_bar(inner) or (isinstance(inner, Call) and inner.args and is_bar(inner.args[0])):
+        (bar,) = split_parts(inner).bars
+        name = _MARK + _key(bar)
+        bars.setdefault(f"`{name}`", bar.source)
+        return Name(name)
+    match node:
+        case Paren(child):
+            return Paren(_mark(child, bars, offsets))
+        case Unary(op, operand):
+            return Unary(op, _mark(operand, bars, offsets))
+        case Binary(op, left, right):
+            return Binary(op, _mark(left, bars, offsets), _mark(right, bars, offsets))
+        case Call("offset", _, _):
+            name = render(node)
+            offsets.setdefault(name, name)
+            return node
+        case _:
+            return node
+
+
+def _key(bar: Bar) -> str:
+    """Return a text that is the same for all spellings of a term: ``(x | g)`` and ``(1 + x | g)``."""
+    return "; ".join(f"{t.structure} {t.lhs} by {t.label}" for t in random_terms(bar)).replace("`", "'")
