@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
@@ -13,7 +15,7 @@ from sparselmm.covariance import CovarianceStructure
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import NumericalError, ParameterError
-from sparselmm.linalg.blocks import Templates, apply_transposed
+from sparselmm.linalg.blocks import BlockGram, Templates, apply_transposed
 from sparselmm.linalg.system import PenalizedSystem
 
 
@@ -157,3 +159,49 @@ def _eliminate(S: FloatArray, par: FloatArray) -> tuple[FloatArray, FloatArray, 
             "the model reproduces the response exactly, so the residual variance cannot be estimated"
         )
     return RX, solve_triangular(RX, c, check_finite=False) if p else c, pwrss
+
+
+class Engine:
+    """A `PenalizedLeastSquares` built on first use, shared safely between threads, never pickled."""
+
+    def __init__(
+        self,
+        crossproducts: CrossProducts,
+        parameters: ParameterMap,
+        make_system: Callable[[BlockGram], PenalizedSystem],
+    ) -> None:
+        self.crossproducts = crossproducts
+        self.parameters = parameters
+        self._make_system = make_system
+        self._pls: PenalizedLeastSquares | None = None
+        self._lock = RLock()
+
+    @contextmanager
+    def locked(self) -> Iterator[PenalizedLeastSquares]:
+        """Yield the workspace to one thread at a time."""
+        with self._lock:
+            if self._pls is None:
+                system = self._make_system(self.crossproducts.gram)
+                self._pls = PenalizedLeastSquares(self.crossproducts, self.parameters, system)
+            yield self._pls
+
+    def with_response(self, crossproducts: CrossProducts) -> Engine:
+        """Return an engine for another response that shares this one's analysed system and lock."""
+        other = Engine(crossproducts, self.parameters, self._make_system)
+        with self.locked() as pls:
+            other._pls = PenalizedLeastSquares(crossproducts, self.parameters, pls.system)
+        other._lock = self._lock
+        return other
+
+    def __getstate__(self) -> dict[str, object]:
+        state = self.__dict__.copy()
+        state["_pls"] = None
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._lock = RLock()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Engine:
+        return self

@@ -1,0 +1,37 @@
+"""Outer optimizers over the covariance parameters and their registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sparselmm.exceptions import ParameterError
+from sparselmm.optimize.base import Optimizer, OptimizerReport, Recorder, SmoothProblem, Status
+from sparselmm.optimize.derivative_free import Nlopt
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "bobyqa": lambda: Nlopt("bobyqa"),
+    "nelder_mead": lambda: Nlopt("nelder_mead"),
+}
+
+
+def make_optimizer(optimizer: str | Optimizer) -> Optimizer:
+    """Return the registered optimizer of a name, or the object itself."""
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            raise ParameterError(f"unknown optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}")
+        return OPTIMIZERS[optimizer]()
+    if not callable(getattr(optimizer, "minimize", None)):
+        raise ParameterError(f"optimizer must be one of {', '.join(OPTIMIZERS)} or have a minimize method")
+    return optimizer
+
+
+__all__ = [
+    "OPTIMIZERS",
+    "Nlopt",
+    "Optimizer",
+    "OptimizerReport",
+    "Recorder",
+    "SmoothProblem",
+    "Status",
+    "make_optimizer",
+]

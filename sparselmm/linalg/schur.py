@@ -1,0 +1,275 @@
+"""M = Λ'Z'WZΛ + I by elimination of its largest block-diagonal part and a dense Schur complement.
+
+With the eliminated terms first, M = [M11 M12; M21 M22], M11 = blocks of K×K. The dense matrix
+``S = M22 - M21 M11⁻¹ M12 = I + Λ2'(A22 - A21 F'F A12)Λ2`` with ``F = L1⁻¹Λ1'`` is factored by
+LAPACK; A is Z'WZ.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import lapack
+
+from sparselmm._typing import FloatArray, IntArray
+from sparselmm.exceptions import NumericalError
+from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
+from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.sandwich import Sandwich
+
+
+def eliminable_terms(gram: BlockGram) -> tuple[int, ...]:
+    """Return the terms to eliminate: the largest block-diagonal one and those on the same levels."""
+    diagonal = [t for t in range(len(gram.m)) if gram.pairs[t, t].is_block_diagonal]
+    if not diagonal:
+        return ()
+    best: tuple[int, ...] = ()
+    for t in diagonal:
+        mates = [s for s in diagonal if gram.m[s] == gram.m[t] and _same_levels(gram, s, t)]
+        if sum(int(gram.sizes[s]) for s in mates) > sum(int(gram.sizes[s]) for s in best):
+            best = tuple(mates)
+    return best
+
+
+def _same_levels(gram: BlockGram, s: int, t: int) -> bool:
+    return s == t or gram.pairs[max(s, t), min(s, t)].is_block_diagonal
+
+
+class SchurSystem:
+    """Eliminates one set of K×K blocks and factors the dense rest."""
+
+    name = "schur"
+    exact = True
+
+    def __init__(self, gram: BlockGram) -> None:
+        self.gram = gram
+        self._first = eliminable_terms(gram)
+        if not self._first:
+            raise NumericalError("no term has a block-diagonal cross-product: the Schur system does not apply")
+        self._rest = tuple(t for t in range(len(gram.m)) if t not in self._first)
+        self._m = gram.m[self._first[0]]
+        self._K = sum(gram.k[t] for t in self._first)
+        self._D = self._eliminated_blocks()
+        self._index1 = np.concatenate(
+            [
+                (gram.offsets[t] + np.arange(self._m)[:, None] * gram.k[t] + np.arange(gram.k[t]))
+                for t in self._first
+            ],
+            axis=1,
+        ).ravel()
+        self._index2 = np.concatenate(
+            [np.arange(gram.offsets[t], gram.offsets[t + 1]) for t in self._rest] or [np.zeros(0, dtype=np.int64)]
+        )
+        self._q2 = len(self._index2)
+        # slices avoid copies where the elimination order is the order of the terms
+        self._in_order = bool(np.array_equal(self._index1, np.arange(len(self._index1))))
+        if self._q2:
+            self._A12 = self._cross_block()
+            self._A22 = self._dense_rest()
+            self._sandwich = Sandwich(self._A12, self._K)
+        self._T1 = np.eye(self._K)
+        self._T2: Templates = ()
+        self._logdet = 0.0
+
+    def _eliminated_blocks(self) -> FloatArray:
+        """Return the merged (m, K, K) diagonal blocks of the eliminated terms."""
+        gram, D = self.gram, np.zeros((self._m, self._K, self._K))
+        starts = np.cumsum([0] + [gram.k[t] for t in self._first])
+        for x, i in enumerate(self._first):
+            for y, j in enumerate(self._first[: x + 1]):
+                a, b = slice(starts[x], starts[x + 1]), slice(starts[y], starts[y + 1])
+                pair = gram.pairs[i, j]
+                D[pair.rows, a, b] = pair.values
+                if i != j:
+                    D[pair.rows, b, a] = pair.values.transpose(0, 2, 1)
+        return D
+
+    def _cross_block(self) -> sp.csr_array:
+        """Return A12, (m*K, q2), in the order level, eliminated coefficient."""
+        gram = self.gram
+        position = np.empty(gram.q, dtype=np.int64)
+        position[self._index1] = np.arange(len(self._index1))
+        position[self._index2] = np.arange(self._q2)
+        rows, cols, values = [], [], []
+        for i in self._first:
+            for j in self._rest:
+                r, c = gram.element_indices(max(i, j), min(i, j))
+                rows.append(position[r if i > j else c])
+                cols.append(position[c if i > j else r])
+                values.append(gram.pairs[max(i, j), min(i, j)].values.ravel())
+        coo = sp.coo_array(
+            (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))),
+            shape=(self._m * self._K, self._q2),
+        )
+        out = coo.tocsr()
+        out.sort_indices()
+        return out
+
+    def _dense_rest(self) -> FloatArray:
+        """Return A22, (q2, q2), symmetric and dense."""
+        gram, A = self.gram, np.zeros((self._q2, self._q2), order="F")
+        position = np.full(gram.q, -1, dtype=np.int64)
+        position[self._index2] = np.arange(self._q2)
+        for x, i in enumerate(self._rest):
+            for j in self._rest[: x + 1]:
+                r, c = gram.element_indices(i, j)
+                values = gram.pairs[i, j].values.ravel()
+                A[position[r], position[c]] = values
+                A[position[c], position[r]] = values
+        return A
+
+    def refactor(self, templates: Templates) -> None:
+        """Factor M for the k×k templates of the terms."""
+        T1 = _block_diagonal([templates[t] for t in self._first])
+        M11 = T1.T @ self._D @ T1
+        diagonal = np.arange(self._K)
+        M11[:, diagonal, diagonal] += 1.0
+        self._L1 = batched_cholesky(M11)
+        self._T1 = T1
+        self._logdet = 2.0 * float(np.log(self._L1[:, diagonal, diagonal]).sum())
+        if not self._q2:
+            return
+        self._T2 = tuple(templates[t] for t in self._rest)
+        if self._K == 1:
+            self._F = T1[0, 0] / self._L1
+        else:
+            self._F = batched_lower_solve(self._L1, np.broadcast_to(T1.T, self._D.shape))
+        S = self._sandwich.dense(self._F)
+        np.subtract(self._A22, S, out=S)
+        self._scale_rest(S)
+        S.flat[:: self._q2 + 1] += 1.0
+        L2, info = lapack.dpotrf(S, lower=1, clean=0, overwrite_a=1)
+        if info != 0:
+            raise NumericalError(f"the Schur complement is not positive definite (column {info})")
+        self._L2 = L2
+        self._logdet += 2.0 * float(np.log(np.diag(L2)).sum())
+
+    def _scale_rest(self, S: FloatArray) -> None:
+        """Replace the symmetric S by Λ2'SΛ2 in place."""
+        if all(T.shape == (1, 1) for T in self._T2):
+            s = np.repeat([T[0, 0] for T in self._T2], [self.gram.m[t] for t in self._rest])
+            S *= s[:, None]
+            S *= s[None, :]
+            return
+        start = 0
+        for T, t in zip(self._T2, self._rest):
+            stop = start + self.gram.m[t] * self.gram.k[t]
+            block = S[start:stop].reshape(self.gram.m[t], self.gram.k[t], self._q2)
+            S[start:stop] = (T.T @ block).reshape(stop - start, self._q2)
+            columns = S[:, start:stop].reshape(self._q2, self.gram.m[t], self.gram.k[t])
+            S[:, start:stop] = (columns @ T).reshape(self._q2, stop - start)
+            start = stop
+
+    def _rest_times(self, B: FloatArray, transposed: bool) -> FloatArray:
+        """Return Λ2'B or Λ2B, (q2, r)."""
+        out, start = np.empty_like(B), 0
+        for T, t in zip(self._T2, self._rest):
+            stop = start + self.gram.m[t] * self.gram.k[t]
+            block = B[start:stop].reshape(self.gram.m[t], self.gram.k[t], B.shape[1])
+            out[start:stop] = ((T.T if transposed else T) @ block).reshape(stop - start, B.shape[1])
+            start = stop
+        return out
+
+    def _split(self, C: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if self._in_order:
+            cut = len(self._index1)
+            return C[:cut].reshape(self._m, self._K, -1), C[cut:]
+        return C[self._index1].reshape(self._m, self._K, -1), C[self._index2]
+
+    def _join(self, X1: FloatArray, X2: FloatArray | None) -> FloatArray:
+        flat = X1.reshape(len(self._index1), -1)
+        if X2 is None and self._in_order:
+            return flat
+        out = np.empty((self.gram.q, flat.shape[1]))
+        out[self._index1] = flat
+        if X2 is not None:
+            out[self._index2] = X2
+        return out
+
+    def _forward(self, C: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        """Return L1⁻¹C1, (m, K, r), and L2⁻¹(C2 - M21 M11⁻¹C1), (q2, r)."""
+        C1, C2 = self._split(C)
+        H1 = batched_lower_solve(self._L1, C1)
+        if not self._q2:
+            return H1, None
+        back = (self._F.transpose(0, 2, 1) @ H1).reshape(self._m * self._K, -1)
+        right = C2 - self._rest_times(self._A12.T @ back, transposed=True)
+        H2, _ = lapack.dtrtrs(self._L2, right, lower=1)
+        return H1, H2
+
+    def logdet(self) -> float:
+        """Return log|M|."""
+        return self._logdet
+
+    def half_solve(self, C: FloatArray) -> FloatArray:
+        """Return L⁻¹C in the order of the terms, (q, r)."""
+        return self._join(*self._forward(C))
+
+    def solve(self, C: FloatArray) -> FloatArray:
+        """Return M⁻¹C, (q, r)."""
+        H1, H2 = self._forward(C)
+        if H2 is None:
+            return self._join(batched_upper_solve(self._L1, H1), None)
+        X2, _ = lapack.dtrtrs(self._L2, H2, lower=1, trans=1)
+        cross = (self._A12 @ self._rest_times(X2, transposed=False)).reshape(self._m, self._K, -1)
+        return self._join(batched_upper_solve(self._L1, H1 - self._F @ cross), X2)
+
+    def inverse_diagonal(self) -> tuple[FloatArray, ...]:
+        """Return the diagonal blocks of M⁻¹, one (m, k, k) array per term."""
+        eye = np.broadcast_to(np.eye(self._K), self._D.shape)
+        L1inv = batched_lower_solve(self._L1, eye)
+        B11 = L1inv.transpose(0, 2, 1) @ L1inv
+        out: dict[int, FloatArray] = {}
+        if self._q2:
+            Sinv = self.schur_inverse()
+            N = batched_upper_solve(self._L1, self._F)
+            inner = Sinv.copy(order="F")
+            self._scale_back(inner)
+            B11 = B11 + N @ self._sandwich.level_forms(inner) @ N.transpose(0, 2, 1)
+            start = 0
+            for t in self._rest:
+                m, k = self.gram.m[t], self.gram.k[t]
+                rows = start + np.arange(m)[:, None] * k + np.arange(k)
+                out[t] = Sinv[rows[:, :, None], rows[:, None, :]]
+                start += m * k
+        first = 0
+        for t in self._first:
+            k = self.gram.k[t]
+            out[t] = B11[:, first : first + k, first : first + k]
+            first += k
+        return tuple(out[t] for t in range(len(self.gram.m)))
+
+    def schur_inverse(self) -> FloatArray:
+        """Return S⁻¹, (q2, q2), symmetric and dense."""
+        inverse, _ = lapack.dpotri(self._L2, lower=1)
+        upper = np.triu_indices(self._q2, 1)
+        inverse[upper] = inverse.T[upper]
+        return np.asarray(inverse)
+
+    def _scale_back(self, S: FloatArray) -> None:
+        """Replace the symmetric S by Λ2SΛ2' in place."""
+        keep, self._T2 = self._T2, tuple(T.T for T in self._T2)
+        self._scale_rest(S)
+        self._T2 = keep
+
+    def factor(self) -> tuple[sp.csc_array, IntArray]:
+        """Return sparse L and the permutation P with L L' = M[P][:, P]."""
+        P = np.concatenate([self._index1, self._index2])
+        L11 = sp.block_diag(list(self._L1), format="csr") if self._K > 1 else sp.diags_array(self._L1[:, 0, 0])
+        if not self._q2:
+            return sp.csc_array(L11), P
+        F = sp.block_diag(list(self._F), format="csr") if self._K > 1 else sp.diags_array(self._F[:, 0, 0])
+        L21 = self._rest_times((F @ self._A12).T.toarray(), transposed=True)
+        lower = sp.block_array([[L11, None], [sp.csr_array(L21), sp.csr_array(np.tril(self._L2))]])
+        return sp.csc_array(lower), P
+
+
+def _block_diagonal(templates: list[FloatArray]) -> FloatArray:
+    if len(templates) == 1:
+        return templates[0]
+    k = sum(len(T) for T in templates)
+    out, start = np.zeros((k, k)), 0
+    for T in templates:
+        out[start : start + len(T), start : start + len(T)] = T
+        start += len(T)
+    return out
