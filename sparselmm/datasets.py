@@ -160,6 +160,6 @@ def _integer_levels(column: dict[str, Any]) -> IntArray | None:
 def _codes(values: IntArray, levels: IntArray) -> IntArray:
     """Position of each value in `levels` (distinct, in any order), -1 where there is none."""
     order = np.argsort(levels)
-    codes = order[np.searchsorted(levels, values, sorter=order).clip(max=len(levels) - 1)]
+    codes: IntArray = order[np.searchsorted(levels, values, sorter=order).clip(max=len(levels) - 1)]
     codes[levels[codes] != values] = -1
     return codes
