@@ -16,7 +16,8 @@ TIMED = """
 import json, sys, time
 wall, cpu = time.perf_counter(), time.process_time()
 import sparselmm
-print(json.dumps({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "modules": sorted(sys.modules)}))
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print(json.dumps({"wall": wall, "cpu": cpu, "modules": sorted(sys.modules)}))
 """
 
 
