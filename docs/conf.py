@@ -1,0 +1,41 @@
+"""Configuration of the documentation: MyST pages whose cells are executed in the build."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+
+project = "sparselmm"
+author = "the sparselmm developers"
+copyright = "the sparselmm developers"
+release = installed_version("sparselmm")
+version = release
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
+root_doc = "index"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_execution_in_temp = True
+nb_execution_show_tb = True
+nb_merge_streams = True
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_google_docstring = False
+napoleon_numpy_docstring = True
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+napoleon_preprocess_types = True
+
+html_theme = "furo"
+html_title = f"sparselmm {release}"
+html_copy_source = False
+html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["extra.css"]
