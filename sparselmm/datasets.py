@@ -23,6 +23,9 @@ _PACKAGE = Path(__file__).resolve().parent
 #: Where the data may be, in the order in which the places are tried.
 _PLACES = (_PACKAGE / "_datasets", _PACKAGE.parent / "data")
 
+# pandas 3 reads decimals exactly and deprecates the option; before, it had to be asked to
+_EXACT: dict[str, Any] = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
+
 
 def load_dataset(name: str) -> pd.DataFrame:
     """Data set `name` as a data frame, with factors as categorical columns.
@@ -133,8 +136,8 @@ def _read(path: Path, entry: dict[str, Any]) -> pd.DataFrame:
         else:
             dtypes[name] = np.int64 if column["integer"] and not column.get("missing") else np.float64
     try:
-        frame = pd.read_csv(
-            path, dtype=dtypes, keep_default_na=False, na_values=["NA"], engine="c", float_precision="round_trip"
+        frame: pd.DataFrame = pd.read_csv(
+            path, dtype=dtypes, keep_default_na=False, na_values=["NA"], engine="c", **_EXACT
         )
     except FileNotFoundError:
         raise DataError(f"The file of data set {entry['name']!r} is missing: {path}. Reinstall the package.") from None

@@ -101,8 +101,7 @@ cases <- list(
   case("32c", "y ~ .^2 + (1|g)", columns = c("y", "x", "f", "f2", "g"), criterion_only = TRUE),
   case("33", "y ~ x + us(x|g)", r_formula = "y ~ x + (x|g)"),
   case("34a", "y ~ x + diag(x|g)", r_formula = "y ~ x + (x||g)"),
-  case("34b", "y ~ x + diag(f|g)",
-       r_formula = "y ~ x + (1|g) + (0 + I(as.numeric(f == 'b'))|g) + (0 + I(as.numeric(f == 'c'))|g)"),
+  case("34b", "y ~ x + diag(f|g)", r_formula = "y ~ x + (1|g) + (0 + fb|g) + (0 + fc|g)"),
   case("35", "y ~ x + cs(0 + f|g)", kind = "unsupported"),
   case("36", "y ~ x + ar1(0 + f|g)", kind = "unsupported"),
   case("37a", "y ~ 1 + (f2:x|g)"),
@@ -154,6 +153,8 @@ main <- function() {
   d$s_factor <- factor(d$s)
   d$z_cut <- cut(d$z, 3)
   d$f_f2 <- interaction(d$f, d$f2)
+  d$fb <- as.numeric(d$f == "b")
+  d$fc <- as.numeric(d$f == "c")
   records <- list()
   for (cs in cases) {
     if (is.null(cs$kind)) cs$kind <- "fit"
