@@ -1,0 +1,7 @@
+"""Data: any table in, the rows of the model out."""
+
+from sparselmm.data.build import build_design
+from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm
+from sparselmm.data.encoding import EncodingSpec, r_names
+
+__all__ = ["Design", "DesignTerm", "EncodingSpec", "GroupedTerm", "SparseTerm", "build_design", "r_names"]

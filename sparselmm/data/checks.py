@@ -1,0 +1,115 @@
+"""lme4's checks of a design, and a few it lacks; each error names the term and the counts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from sparselmm._typing import FloatArray
+from sparselmm.data.design import DesignTerm, GroupedTerm
+from sparselmm.exceptions import DesignError, Message, RankDeficiencyWarning, ScaleWarning
+from sparselmm.linalg.rank import independent_columns, triangular_factor
+
+SCALE_TOLERANCE = 1e3
+PERFECT_FIT_TOLERANCE = 1e-12
+_PROBE_ROWS = 4096
+
+
+def check_terms(terms: Sequence[DesignTerm], n: int) -> None:
+    """Refuse random terms that the n rows cannot tell from the residuals, or from each other."""
+    seen: dict[tuple[object, ...], str] = {}
+    structured = any(term.structure != "us" for term in terms)
+    for term in terms:
+        if term.m < 2:
+            raise DesignError(
+                f"the grouping factor {term.label} has only one level in the {n} rows used; "
+                "a random effect needs at least two"
+            )
+        if isinstance(term, GroupedTerm) and term.m >= n:
+            raise DesignError(
+                f"the grouping factor {term.label} has {term.m} levels for {n} rows; the number of levels must be "
+                "smaller than the number of rows, or its variance cannot be told from the residual variance"
+            )
+        if not structured and term.m * term.k >= n:
+            raise DesignError(
+                f"the random term ({' + '.join(term.columns)} | {term.label}) has {term.m * term.k} random effects for "
+                f"{n} rows; their variance cannot be told from the residual variance. Use fewer coefficients per level"
+            )
+        key = (frozenset(term.label.replace("(", "").replace(")", "").split(":")), term.columns)
+        if isinstance(term, GroupedTerm) and key in seen:
+            raise DesignError(
+                f"the random term ({' + '.join(term.columns)} | {term.label}) is in the formula twice; "
+                "the two variances cannot be told apart. Remove one"
+            )
+        seen[key] = term.name
+
+
+def check_response(y: FloatArray, X: FloatArray, has_intercept: bool, name: str) -> None:
+    """Refuse a response that the fixed effects fit exactly: the residual variance would be zero.
+
+    ``y`` has the offset subtracted already; ``X`` has full column rank.
+    """
+    n, p = X.shape
+    if has_intercept and n > 1 and (y == y[0]).all():
+        raise DesignError(f"the response {name} is constant ({y[0]:g} in all {n} rows): there is nothing to explain")
+    if n <= p:
+        raise DesignError(f"there are {n} rows for {p} fixed effects; the model needs more rows than fixed effects")
+    # an exact fit of all rows is one of the first rows too, which is cheap to look at
+    probe = min(n, max(_PROBE_ROWS, 4 * p))
+    if _fits_exactly(y[:probe], X[:probe]) and (probe == n or _fits_exactly(y, X)):
+        raise DesignError(
+            f"the fixed effects fit the response {name} exactly in all {n} rows; the residual variance would be zero "
+            "and nothing is left for random effects. Is the response also a predictor?"
+        )
+
+
+def _fits_exactly(y: FloatArray, X: FloatArray) -> bool:
+    R = triangular_factor(np.column_stack([X, y]))
+    length = float(np.linalg.norm(R[:, -1]))
+    return abs(float(R[-1, -1])) <= PERFECT_FIT_TOLERANCE * length
+
+
+def drop_dependent(X: FloatArray, columns: Sequence[str]) -> tuple[list[int], list[Message]]:
+    """Return the positions of the columns to keep, with a message when some are dropped."""
+    kept = independent_columns(X) if X.shape[1] else []
+    dropped = [name for j, name in enumerate(columns) if j not in set(kept)]
+    if not dropped:
+        return kept, []
+    noun = "column" if len(dropped) == 1 else "columns"
+    message = Message(
+        code="rank_deficient",
+        severity="note",
+        what=f"The fixed-effects matrix is rank deficient: {len(dropped)} {noun} dropped ({', '.join(dropped)}).",
+        how="They depend on earlier columns; leave them out of the formula to silence this.",
+    )
+    warnings.warn(str(message), RankDeficiencyWarning, stacklevel=2)
+    return kept, [message]
+
+
+def check_scales(X: FloatArray, columns: Sequence[str]) -> list[Message]:
+    """Warn when continuous columns of X differ in spread by a factor of a thousand, as lme4 does."""
+    spread = {name: float(x.std(ddof=1)) for name, x in zip(columns, X.T) if len(x) > 1 and not _is_binary(x)}
+    logs = {name: abs(np.log(s)) if s > 0 else np.inf for name, s in spread.items()}
+    limit = np.log(SCALE_TOLERANCE)
+    far = [name for name, value in logs.items() if value > limit]
+    positive = {name: s for name, s in spread.items() if s > 0}
+    if len(positive) > 1 and max(positive.values()) / min(positive.values()) > SCALE_TOLERANCE:
+        far += [f(positive, key=positive.__getitem__) for f in (min, max)]
+    if not far:
+        return []
+    listed = ", ".join(f"{name} (SD {spread[name]:.3g})" for name in dict.fromkeys(far))
+    message = Message(
+        code="scale",
+        severity="warning",
+        what=f"Some predictors are on very different scales: {listed}.",
+        how="Consider rescaling them, for example with scale(x).",
+    )
+    warnings.warn(str(message), ScaleWarning, stacklevel=2)
+    return [message]
+
+
+def _is_binary(x: FloatArray) -> bool:
+    head = x[:64]
+    return bool(((head == 0) | (head == 1)).all()) and bool(((x == 0) | (x == 1)).all())
