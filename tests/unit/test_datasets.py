@@ -163,7 +163,6 @@ def test_missing_and_damaged_files_are_named(places, tmp_path):
         load_dataset("Rail")
 
 
-@pytest.mark.slow
 def test_built_distributions_contain_the_data(tmp_path):
     build = "import sys; from hatchling import build as b; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
