@@ -14,6 +14,7 @@ from sparselmm.covariance import make_structure
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.data.design import Design
+from sparselmm.derivatives import differentiate
 from sparselmm.exceptions import (
     ConvergenceWarning,
     Message,
@@ -23,8 +24,9 @@ from sparselmm.exceptions import (
 )
 from sparselmm.linalg import SYSTEMS, make_system
 from sparselmm.optimize import Optimizer, OptimizerReport, Recorder, Status, make_optimizer
-from sparselmm.pls import Engine, ParameterMap, PenalizedLeastSquares
+from sparselmm.pls import Engine, ParameterMap, PenalizedLeastSquares, PLSSolution
 from sparselmm.result import FitResult, build_result, singular_terms
+from sparselmm.starting import column_scales, moment_start
 
 WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
     "not_converged": ConvergenceWarning,
@@ -72,20 +74,38 @@ class Problem:
         )
 
 
-@dataclass(frozen=True)
 class CriterionAt:
-    """The criterion as a function of the free parameters."""
+    """The criterion of one model as a function of the free parameters, with its derivatives."""
 
-    pls: PenalizedLeastSquares
-    criterion: Criterion
+    def __init__(self, pls: PenalizedLeastSquares, criterion: Criterion) -> None:
+        self.pls = pls
+        self.criterion = criterion
+        self._scales = column_scales(pls.crossproducts.gram)
+        self._last: PLSSolution | None = None
 
     def value(self, par: FloatArray) -> float:
         """Return the criterion."""
-        return self.pls.value(self.pls.solve(par), self.criterion)
+        self._last = None
+        self._last = self.pls.solve(par)
+        return self.pls.value(self._last, self.criterion)
 
     def derivatives(self, par: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """Return criterion, gradient and Hessian."""
-        raise NotImplementedError
+        """Return criterion, gradient and Hessian; the factor of a preceding `value` is used again."""
+        if self._last is None or not np.array_equal(self._last.par, par):
+            self.value(par)
+        assert self._last is not None
+        found = differentiate(self.pls, self.criterion, self._last)
+        return found.value, found.gradient, found.hessian
+
+    def typical(self, par: FloatArray) -> FloatArray:
+        """Return for each parameter the size of its template's rows, at least a fraction of its own scale."""
+        parts = []
+        parameters = self.pls.parameters
+        for structure, x, scale in zip(parameters.structures, parameters.split(par), self._scales):
+            rows = np.maximum(np.linalg.norm(structure.template(x), axis=1), 0.5 / scale)
+            parts.append(np.einsum("iab,a->i", structure.dtemplate() != 0, rows) / np.maximum(
+                (structure.dtemplate() != 0).sum(axis=(1, 2)), 1))
+        return np.concatenate(parts)
 
 
 def evaluate_at(problem: Problem, theta: FloatArray | Sequence[float], criterion: Criterion) -> FitResult:
@@ -108,8 +128,11 @@ def fit_problem(
 ) -> FitResult:
     """Minimize the criterion over θ and return the result at the minimum."""
     parameters = problem.engine.parameters
-    first = parameters.start() if start is None else parameters.par(start)
-    method = make_optimizer(optimizer or "bobyqa")
+    if start is None:
+        first = moment_start(problem.engine.crossproducts, parameters)
+    else:
+        first = parameters.par(start)
+    method = make_optimizer(optimizer or "bobyqa+newton")
     with problem.engine.locked() as pls:
         recorder = Recorder(CriterionAt(pls, criterion), listener)
         try:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse as sp
 
-from sparselmm._typing import BoolArray, FloatArray, IntArray
+from sparselmm._typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class BlockPairs:
     def is_block_diagonal(self) -> bool:
         """Whether every block joins a level with itself."""
         return bool(np.array_equal(self.rows, self.cols))
+
+    def matrix(self, m_row: int, m_col: int) -> sp.csr_array | sp.bsr_array:
+        """Return the blocks as one sparse matrix, (m_row*k_row, m_col*k_col), sharing the values."""
+        indptr = np.searchsorted(self.rows, np.arange(m_row + 1))
+        _, kr, kc = self.values.shape
+        if kr == kc == 1:
+            return sp.csr_array((self.values.reshape(-1), self.cols, indptr), shape=(m_row, m_col))
+        return sp.bsr_array((self.values, self.cols, indptr), shape=(m_row * kr, m_col * kc))
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,31 @@ class BlockGram:
         out[pair.rows[on]] = pair.values[on]
         return out
 
+    @cached_property
+    def _matrices(self) -> list[tuple[int, int, sp.csr_array | sp.bsr_array]]:
+        return [(i, j, pair.matrix(self.m[i], self.m[j])) for (i, j), pair in self.pairs.items() if len(pair.rows)]
+
+    def dot(self, B: FloatArray) -> FloatArray:
+        """Return Z'WZ B, (q, r)."""
+        out, at = np.zeros_like(B), self.offsets
+        for i, j, A in self._matrices:
+            out[at[i] : at[i + 1]] += A @ B[at[j] : at[j + 1]]
+            if i != j:
+                out[at[j] : at[j + 1]] += A.T @ B[at[i] : at[i + 1]]
+            elif not self.pairs[i, i].is_block_diagonal:
+                strict = self.pairs[i, i]
+                below = strict.rows > strict.cols
+                part = BlockPairs(strict.rows[below], strict.cols[below], strict.values[below])
+                out[at[i] : at[i + 1]] += part.matrix(self.m[i], self.m[i]).T @ B[at[i] : at[i + 1]]
+        return out
+
+    def columns(self, t: int, first: int, last: int) -> FloatArray:
+        """Return the columns of Z'WZ of levels first to last of term t, dense, (q, (last-first)*k)."""
+        k = self.k[t]
+        E = np.zeros((self.q, (last - first) * k))
+        E[self.offsets[t] + np.arange(first * k, last * k), np.arange(E.shape[1])] = 1.0
+        return self.dot(E)
+
     def element_indices(self, i: int, j: int) -> tuple[IntArray, IntArray]:
         """Return the row and column in Z'WZ of each entry of ``pairs[i, j].values``, flattened."""
         pair = self.pairs[i, j]
@@ -119,7 +153,3 @@ def _apply(B: FloatArray, matrices: Templates, gram: BlockGram) -> FloatArray:
             out[a:b] = (T @ B[a:b].reshape(gram.m[t], gram.k[t], r)).reshape(b - a, r)
     return out
 
-
-def lower_part(rows: IntArray, cols: IntArray) -> BoolArray:
-    """Return which entries lie on or below the diagonal."""
-    return rows >= cols

@@ -25,6 +25,12 @@ import scipy.sparse as sp
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import BackendError, NumericalError
 from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
+from sparselmm.linalg.system import (
+    NEARLY_SINGULAR,
+    information_by_columns,
+    information_from_inverse,
+    relative_diagonal,
+)
 
 INSTALL_HELP = (
     "CHOLMOD is not available: scikit-sparse could not be imported ({error}). Install SuiteSparse and then "
@@ -125,7 +131,41 @@ class _Adapter04(_Adapter):
 
 
 class _Adapter05(_Adapter):
-    """scikit-sparse 0.5: the symbolic factor is copied before each numeric factorisation."""
+    """scikit-sparse 0.5: the symbolic factor is copied before each numeric factorisation.
+
+    Its index arrays must have exactly the type of the analysed matrix (a mismatch is not checked
+    there), and a second ``factorize`` on one object would be simplicial and slow.
+    """
+
+    def __init__(self, M: sp.csc_array) -> None:
+        import sksparse.cholmod as module
+
+        self._error = module.CholmodNotPositiveDefiniteError
+        with no_nested_openmp():
+            self._symbolic = module.CholeskyFactor(M, lower=True, supernodal_mode="auto", order="default")
+        self._order = np.array(self._symbolic.get_perm(), dtype=np.int64)
+
+    def refactor(self, M: sp.csc_array) -> None:
+        try:
+            with no_nested_openmp():
+                self._factor = self._symbolic.copy()
+                self._factor.factorize(M)
+        except self._error as error:
+            raise NumericalError(f"the penalized system is not positive definite ({error})") from error
+
+    def logdet(self) -> float:
+        return float(self._factor.logdet())
+
+    def half_solve(self, C: FloatArray) -> FloatArray:
+        out: FloatArray = self._factor.solve(np.ascontiguousarray(C[self._order]), system="L")
+        return out
+
+    def solve(self, C: FloatArray) -> FloatArray:
+        out: FloatArray = self._factor.solve(C)
+        return out
+
+    def factor(self) -> tuple[sp.csc_array, IntArray]:
+        return sp.csc_array(self._factor.get_factor()).copy(), self._order
 
 
 class CholmodSystem:
@@ -139,10 +179,12 @@ class CholmodSystem:
         self._keys = sorted(gram.pairs)
         self._M, self._source, self._diagonal = _lower_pattern(gram, self._keys)
         self._buffer = np.empty(sum(gram.pairs[key].values.size for key in self._keys))
+        self._templates: Templates = ()
         self._adapter = _adapter()(self._M)
 
     def refactor(self, templates: Templates) -> None:
         """Factor M for the k×k templates of the terms."""
+        self._templates = templates
         start = 0
         for i, j in self._keys:
             values = scale_blocks(self.gram.pairs[i, j].values, templates[i], templates[j])
@@ -179,6 +221,15 @@ class CholmodSystem:
                 blocks[first:last] = rows[np.arange(last - first), :, np.arange(last - first), :]
             out.append(blocks)
         return tuple(out)
+
+    def information_blocks(self) -> tuple[FloatArray, ...]:
+        """Return the diagonal blocks of Z'V⁻¹Z, one (m, k, k) array per term."""
+        regular = [relative_diagonal(self.gram, t, T) > NEARLY_SINGULAR for t, T in enumerate(self._templates)]
+        inverse = self.inverse_diagonal() if any(regular) else ()
+        return tuple(
+            information_from_inverse(inverse[t], T) if regular[t] else information_by_columns(self, t, self._templates)
+            for t, T in enumerate(self._templates)
+        )
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         """Return sparse L and the permutation P with L L' = M[P][:, P]."""

@@ -10,85 +10,98 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import blas
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import FloatArray, IntArray
 
 DENSE_CELLS = 4_000_000
 DENSE_SHARE = 0.15
-LARGE_WORK = 3_000_000
+COMPILED_WORK = 500_000
 
 
 class Sandwich:
     """Forms (FA)'(FA) by the cheapest of three ways, chosen once from the pattern of A."""
 
     def __init__(self, A: sp.csr_array, K: int) -> None:
-        self._A, self._K = A, K
+        self._K = K
         self._m, self._q = A.shape[0] // K, A.shape[1]
+        self._A = sp.csr_array(
+            (A.data, A.indices.astype(np.int32, copy=False), A.indptr.astype(np.int64, copy=False)), shape=A.shape
+        )
+        self.work = float((np.diff(A.indptr).astype(float) ** 2).sum())
         cells = A.shape[0] * A.shape[1]
-        per_row = np.diff(A.indptr).astype(float)
-        self.work = float((per_row**2).sum())
-        self._dense: FloatArray | None = None
-        self._tabmat = None
+        self._dense = None
+        self._columns: tuple[IntArray, IntArray, IntArray] | None = None
         if cells <= DENSE_CELLS and A.nnz >= DENSE_SHARE * cells:
             self._dense = A.toarray().reshape(self._m, K, self._q)
-        elif K == 1 and self.work > LARGE_WORK:
-            from tabmat import SparseMatrix
+        elif self.work > COMPILED_WORK:
+            self._columns = self._column_lists()
 
-            self._tabmat = SparseMatrix(sp.csc_matrix(A))
+    def _column_lists(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Return for each column its first entry, and the rows and positions of its entries."""
+        A = self._A
+        position = sp.csr_array((np.arange(A.nnz), A.indices, A.indptr), shape=A.shape).tocsc()
+        return position.indptr.astype(np.int64), position.indices.astype(np.int64), position.data
 
-    def dense(self, F: FloatArray) -> FloatArray:
-        """Return (FA)'(FA), (q, q), Fortran-ordered, owned by the caller; F is (m, K, K)."""
+    def fill_lower(self, F: FloatArray, out: FloatArray) -> None:
+        """Write (FA)'(FA) into the lower triangle of ``out``, (q, q), C-ordered; F is (m, K, K)."""
         if self._dense is not None:
             B = (F @ self._dense).reshape(self._m * self._K, self._q)
-            lower = blas.dsyrk(1.0, B.T, lower=1)
-            out: FloatArray = lower + np.tril(lower, -1).T
-            return np.asfortranarray(out)
-        if self._tabmat is not None:
-            return np.asarray(self._tabmat.sandwich(F[:, 0, 0] ** 2)).T
-        if self._K == 1:
-            B = sp.csr_array((self._A.data * np.repeat(F[:, 0, 0], np.diff(self._A.indptr)), self._A.indices,
-                              self._A.indptr), shape=self._A.shape)
-        else:
-            B = self._grouped(F)
-        return np.asfortranarray((B.T @ B).toarray())
+            # the transpose of a C-ordered array is what Fortran calls the matrix: its upper triangle
+            blas.dsyrk(1.0, B.T, lower=0, c=out.T, overwrite_c=1)
+            return
+        if self._columns is not None:
+            from sparselmm.linalg.kernels import weighted_gram_lower
 
-    def _grouped(self, F: FloatArray) -> sp.csr_array:
-        """Return FA; the K rows of a group share their pattern."""
+            A = self._A
+            if self._K == 1:
+                data, d = A.data, F[:, 0, 0] ** 2
+            else:
+                data, d = self._grouped(F), np.ones(A.shape[0])
+            weighted_gram_lower(A.indptr, A.indices, data, *self._columns, d, out)
+            return
+        data = self._grouped(F)
+        B = sp.csr_array((data, self._A.indices, self._A.indptr), shape=self._A.shape)
+        out[:] = (B.T @ B).toarray()
+
+    def _grouped(self, F: FloatArray) -> FloatArray:
+        """Return the stored values of FA, in the pattern of A."""
         A, K = self._A, self._K
         counts = np.diff(A.indptr)[::K]
+        if K == 1:
+            out: FloatArray = A.data * np.repeat(F[:, 0, 0], counts)
+            return out
         group = np.repeat(np.arange(self._m), counts)
-        # position of the entries of row (group, 0); row (group, a) starts counts[group] * a later
-        base = np.repeat(A.indptr[:-1:K], counts) + _ramps(counts)
-        rows = [A.data[base + a * counts[group]] for a in range(K)]
+        # position of the entries of row (group, 0); those of row (group, a) come a * count later
+        base = np.repeat(A.indptr[:-1:K], counts) + np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+        width = counts[group]
+        rows = [A.data[base + a * width] for a in range(K)]
         data = np.empty_like(A.data)
         for a in range(K):
-            mixed = sum(F[group, a, b] * rows[b] for b in range(K))
-            data[base + a * counts[group]] = mixed
-        return sp.csr_array((data, A.indices, A.indptr), shape=A.shape)
+            mixed = F[group, a, 0] * rows[0]
+            for b in range(1, K):
+                mixed += F[group, a, b] * rows[b]
+            data[base + a * width] = mixed
+        return data
 
     def level_forms(self, inner: FloatArray) -> FloatArray:
-        """Return A_l · inner · A_l' for each group l, (m, K, K); inner is (q, q) symmetric."""
+        """Return A_l · inner · A_l' for each group l, (m, K, K); inner is (q, q), symmetric."""
         out = np.empty((self._m, self._K, self._K))
-        step = max(1, 8_000_000 // max(self._q * self._K, 1))
+        if self._dense is not None:
+            product = (self._dense.reshape(-1, self._q) @ inner).reshape(self._dense.shape)
+            return np.asarray(product @ self._dense.transpose(0, 2, 1))
+        if self._columns is not None:
+            from sparselmm.linalg.kernels import level_quadratic_forms
+
+            level_quadratic_forms(self._A.indptr, self._A.indices, self._A.data, self._K, inner, out)
+            return out
+        step = max(1, 4_000_000 // max(self._q * self._K, 1))
         for first in range(0, self._m, step):
             last = min(first + step, self._m)
             rows = self._A[first * self._K : last * self._K]
             product = np.asarray(rows @ inner)
+            level = np.repeat(np.arange(last - first), np.diff(rows.indptr)[:: self._K])
             for a in range(self._K):
                 left = rows[a :: self._K]
                 for b in range(self._K):
-                    picked = product[b :: self._K][np.repeat(np.arange(last - first), np.diff(left.indptr)), left.indices]
-                    out[first:last, a, b] = _row_sums(left, left.data * picked)
+                    picked = left.data * product[b :: self._K][level, left.indices]
+                    out[first:last, a, b] = np.bincount(level, weights=picked, minlength=last - first)
         return out
-
-
-def _ramps(counts: np.ndarray) -> np.ndarray:
-    """Return 0..c-1 for each count c, concatenated."""
-    total = int(counts.sum())
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    out: np.ndarray = np.arange(total) - starts
-    return out
-
-
-def _row_sums(A: sp.csr_array, values: FloatArray) -> FloatArray:
-    rows = np.repeat(np.arange(A.shape[0]), np.diff(A.indptr))
-    return np.bincount(rows, weights=values, minlength=A.shape[0]).astype(np.float64)

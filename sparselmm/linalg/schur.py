@@ -2,7 +2,7 @@
 
 With the eliminated terms first, M = [M11 M12; M21 M22], M11 = blocks of K×K. The dense matrix
 ``S = M22 - M21 M11⁻¹ M12 = I + Λ2'(A22 - A21 F'F A12)Λ2`` with ``F = L1⁻¹Λ1'`` is factored by
-LAPACK; A is Z'WZ.
+LAPACK as U'U in the upper triangle of one Fortran-ordered array; A is Z'WZ.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ from sparselmm.exceptions import NumericalError
 from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.blocks import BlockGram, Templates
 from sparselmm.linalg.sandwich import Sandwich
+from sparselmm.linalg.system import (
+    NEARLY_SINGULAR,
+    information_by_columns,
+    information_from_inverse,
+    relative_diagonal,
+)
 
 
 def eliminable_terms(gram: BlockGram) -> tuple[int, ...]:
@@ -67,8 +73,10 @@ class SchurSystem:
             self._A12 = self._cross_block()
             self._A22 = self._dense_rest()
             self._sandwich = Sandwich(self._A12, self._K)
+            self._S = np.zeros((self._q2, self._q2), order="F")
         self._T1 = np.eye(self._K)
         self._T2: Templates = ()
+        self._templates: Templates = ()
         self._logdet = 0.0
 
     def _eliminated_blocks(self) -> FloatArray:
@@ -97,6 +105,12 @@ class SchurSystem:
                 rows.append(position[r if i > j else c])
                 cols.append(position[c if i > j else r])
                 values.append(gram.pairs[max(i, j), min(i, j)].values.ravel())
+        if len(self._first) > 1:  # explicit zeros give the K rows of a level one pattern
+            level, column = np.concatenate(rows) // self._K, np.concatenate(cols)
+            cell = np.unique(level * self._q2 + column)
+            rows += [cell // self._q2 * self._K + a for a in range(self._K)]
+            cols += [cell % self._q2] * self._K
+            values += [np.zeros(len(cell))] * self._K
         coo = sp.coo_array(
             (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))),
             shape=(self._m * self._K, self._q2),
@@ -125,7 +139,7 @@ class SchurSystem:
         diagonal = np.arange(self._K)
         M11[:, diagonal, diagonal] += 1.0
         self._L1 = batched_cholesky(M11)
-        self._T1 = T1
+        self._T1, self._templates = T1, templates
         self._logdet = 2.0 * float(np.log(self._L1[:, diagonal, diagonal]).sum())
         if not self._q2:
             return
@@ -134,31 +148,25 @@ class SchurSystem:
             self._F = T1[0, 0] / self._L1
         else:
             self._F = batched_lower_solve(self._L1, np.broadcast_to(T1.T, self._D.shape))
-        S = self._sandwich.dense(self._F)
+        S = self._S
+        self._sandwich.fill_lower(self._F, S.T)
         np.subtract(self._A22, S, out=S)
         self._scale_rest(S)
         S.flat[:: self._q2 + 1] += 1.0
-        L2, info = lapack.dpotrf(S, lower=1, clean=0, overwrite_a=1)
+        _, info = lapack.dpotrf(S, lower=0, clean=0, overwrite_a=1)
         if info != 0:
             raise NumericalError(f"the Schur complement is not positive definite (column {info})")
-        self._L2 = L2
-        self._logdet += 2.0 * float(np.log(np.diag(L2)).sum())
+        self._logdet += 2.0 * float(np.log(S.diagonal()).sum())
 
     def _scale_rest(self, S: FloatArray) -> None:
-        """Replace the symmetric S by Λ2'SΛ2 in place."""
+        """Replace the upper triangle of the symmetric S by that of Λ2'SΛ2, in place."""
         if all(T.shape == (1, 1) for T in self._T2):
             s = np.repeat([T[0, 0] for T in self._T2], [self.gram.m[t] for t in self._rest])
             S *= s[:, None]
             S *= s[None, :]
             return
-        start = 0
-        for T, t in zip(self._T2, self._rest):
-            stop = start + self.gram.m[t] * self.gram.k[t]
-            block = S[start:stop].reshape(self.gram.m[t], self.gram.k[t], self._q2)
-            S[start:stop] = (T.T @ block).reshape(stop - start, self._q2)
-            columns = S[:, start:stop].reshape(self._q2, self.gram.m[t], self.gram.k[t])
-            S[:, start:stop] = (columns @ T).reshape(self._q2, stop - start)
-            start = stop
+        _mirror_upper(S)
+        _congruence(S, self._T2, [self.gram.m[t] for t in self._rest])
 
     def _rest_times(self, B: FloatArray, transposed: bool) -> FloatArray:
         """Return Λ2'B or Λ2B, (q2, r)."""
@@ -194,7 +202,7 @@ class SchurSystem:
             return H1, None
         back = (self._F.transpose(0, 2, 1) @ H1).reshape(self._m * self._K, -1)
         right = C2 - self._rest_times(self._A12.T @ back, transposed=True)
-        H2, _ = lapack.dtrtrs(self._L2, right, lower=1)
+        H2, _ = lapack.dtrtrs(self._S, right, lower=0, trans=1)
         return H1, H2
 
     def logdet(self) -> float:
@@ -210,7 +218,7 @@ class SchurSystem:
         H1, H2 = self._forward(C)
         if H2 is None:
             return self._join(batched_upper_solve(self._L1, H1), None)
-        X2, _ = lapack.dtrtrs(self._L2, H2, lower=1, trans=1)
+        X2, _ = lapack.dtrtrs(self._S, H2, lower=0)
         cross = (self._A12 @ self._rest_times(X2, transposed=False)).reshape(self._m, self._K, -1)
         return self._join(batched_upper_solve(self._L1, H1 - self._F @ cross), X2)
 
@@ -219,38 +227,64 @@ class SchurSystem:
         eye = np.broadcast_to(np.eye(self._K), self._D.shape)
         L1inv = batched_lower_solve(self._L1, eye)
         B11 = L1inv.transpose(0, 2, 1) @ L1inv
-        out: dict[int, FloatArray] = {}
+        rest: dict[int, FloatArray] = {}
         if self._q2:
-            Sinv = self.schur_inverse()
+            inverse = self.schur_inverse()
+            rest = self._rest_blocks(inverse)
             N = batched_upper_solve(self._L1, self._F)
-            inner = Sinv.copy(order="F")
-            self._scale_back(inner)
-            B11 = B11 + N @ self._sandwich.level_forms(inner) @ N.transpose(0, 2, 1)
-            start = 0
-            for t in self._rest:
-                m, k = self.gram.m[t], self.gram.k[t]
-                rows = start + np.arange(m)[:, None] * k + np.arange(k)
-                out[t] = Sinv[rows[:, :, None], rows[:, None, :]]
-                start += m * k
-        first = 0
+            B11 = B11 + N @ self._sandwich.level_forms(self._scaled_back(inverse)) @ N.transpose(0, 2, 1)
+        return self._by_term(B11, rest)
+
+    def information_blocks(self) -> tuple[FloatArray, ...]:
+        """Return the diagonal blocks of Z'V⁻¹Z, one (m, k, k) array per term."""
+        # with Q = (I + DΛ1Λ1')⁻¹ and E = Λ2S⁻¹Λ2': the eliminated part is QD - Q(A12 E A21)Q'
+        if self._q2:
+            Q = np.eye(self._K) - self._D @ (self._F.transpose(0, 2, 1) @ self._F)
+        else:
+            F = batched_lower_solve(self._L1, np.broadcast_to(self._T1.T, self._D.shape))
+            Q = np.eye(self._K) - self._D @ (F.transpose(0, 2, 1) @ F)
+        first = Q @ self._D
+        rest: dict[int, FloatArray] = {}
+        if self._q2:
+            inverse = self.schur_inverse()
+            blocks = self._rest_blocks(inverse)
+            first = first - Q @ self._sandwich.level_forms(self._scaled_back(inverse)) @ Q.transpose(0, 2, 1)
+            for t, T in zip(self._rest, self._T2):
+                if relative_diagonal(self.gram, t, T) > NEARLY_SINGULAR:
+                    rest[t] = information_from_inverse(blocks[t], T)
+                else:
+                    rest[t] = information_by_columns(self, t, self._templates)
+        return self._by_term(first, rest)
+
+    def _rest_blocks(self, S: FloatArray) -> dict[int, FloatArray]:
+        """Return the diagonal blocks of a (q2, q2) matrix for each term of the rest."""
+        out, start = {}, 0
+        for t in self._rest:
+            m, k = self.gram.m[t], self.gram.k[t]
+            rows = start + np.arange(m)[:, None] * k + np.arange(k)
+            out[t] = S[rows[:, :, None], rows[:, None, :]]
+            start += m * k
+        return out
+
+    def _by_term(self, merged: FloatArray, rest: dict[int, FloatArray]) -> tuple[FloatArray, ...]:
+        """Split the (m, K, K) blocks of the eliminated terms and return all in the order of the terms."""
+        out, start = dict(rest), 0
         for t in self._first:
             k = self.gram.k[t]
-            out[t] = B11[:, first : first + k, first : first + k]
-            first += k
+            out[t] = merged[:, start : start + k, start : start + k]
+            start += k
         return tuple(out[t] for t in range(len(self.gram.m)))
 
-    def schur_inverse(self) -> FloatArray:
-        """Return S⁻¹, (q2, q2), symmetric and dense."""
-        inverse, _ = lapack.dpotri(self._L2, lower=1)
-        upper = np.triu_indices(self._q2, 1)
-        inverse[upper] = inverse.T[upper]
-        return np.asarray(inverse)
+    def _scaled_back(self, inverse: FloatArray) -> FloatArray:
+        """Return Λ2S⁻¹Λ2', in the array of S⁻¹."""
+        _congruence(inverse, tuple(T.T for T in self._T2), [self.gram.m[t] for t in self._rest])
+        return inverse
 
-    def _scale_back(self, S: FloatArray) -> None:
-        """Replace the symmetric S by Λ2SΛ2' in place."""
-        keep, self._T2 = self._T2, tuple(T.T for T in self._T2)
-        self._scale_rest(S)
-        self._T2 = keep
+    def schur_inverse(self) -> FloatArray:
+        """Return S⁻¹, (q2, q2), symmetric and dense, owned by the caller."""
+        inverse, _ = lapack.dpotri(self._S, lower=0)
+        _mirror_upper(inverse)
+        return np.asarray(inverse)
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         """Return sparse L and the permutation P with L L' = M[P][:, P]."""
@@ -260,8 +294,33 @@ class SchurSystem:
             return sp.csc_array(L11), P
         F = sp.block_diag(list(self._F), format="csr") if self._K > 1 else sp.diags_array(self._F[:, 0, 0])
         L21 = self._rest_times((F @ self._A12).T.toarray(), transposed=True)
-        lower = sp.block_array([[L11, None], [sp.csr_array(L21), sp.csr_array(np.tril(self._L2))]])
+        lower = sp.block_array([[L11, None], [sp.csr_array(L21), sp.csr_array(np.triu(self._S).T)]])
         return sp.csc_array(lower), P
+
+
+def _mirror_upper(S: FloatArray) -> None:
+    """Copy the upper triangle of a Fortran-ordered S to its lower one, in column blocks."""
+    n, step = len(S), 256
+    for a in range(0, n, step):
+        b = min(a + step, n)
+        S[b:, a:b] = S[a:b, b:].T
+        square = S[a:b, a:b]
+        square[:] = np.triu(square) + np.triu(square, 1).T
+
+
+def _congruence(S: FloatArray, templates: Templates, m: list[int]) -> None:
+    """Replace the symmetric S by Λ'SΛ in place, Λ holding m_t copies of each template."""
+    q, start = len(S), 0
+    for T, count in zip(templates, m):
+        k = len(T)
+        stop = start + count * k
+        if k == 1:
+            S[start:stop] *= T[0, 0]
+            S[:, start:stop] *= T[0, 0]
+        else:
+            S[start:stop] = (T.T @ S[start:stop].reshape(count, k, q)).reshape(stop - start, q)
+            S[:, start:stop] = (S[:, start:stop].reshape(q, count, k) @ T).reshape(q, stop - start)
+        start = stop
 
 
 def _block_diagonal(templates: list[FloatArray]) -> FloatArray:

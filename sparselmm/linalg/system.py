@@ -4,10 +4,40 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.blocks import BlockGram, Templates, apply_transposed
+
+NEARLY_SINGULAR = 1e-3
+BATCH_CELLS = 4_000_000
+
+
+def relative_diagonal(gram: BlockGram, t: int, template: FloatArray) -> float:
+    """Return the smallest diagonal entry of a template, times the scale of its column of Λ'Z'WZΛ."""
+    squares = np.einsum("mkk->k", gram.diagonal(t)) / max(gram.m[t], 1)
+    return float(np.min(np.abs(np.diag(template)) * np.sqrt(squares)))
+
+
+def information_from_inverse(inverse: FloatArray, template: FloatArray) -> FloatArray:
+    """Return the diagonal blocks of Z'V⁻¹Z from those of M⁻¹: Λ'Z'V⁻¹ZΛ = I - M⁻¹; T must be regular."""
+    Tinv = np.linalg.inv(template)
+    out: FloatArray = Tinv.T @ (np.eye(len(template)) - inverse) @ Tinv
+    return out
+
+
+def information_by_columns(system: PenalizedSystem, t: int, templates: Templates) -> FloatArray:
+    """Return the (m, k, k) diagonal blocks of Z_t'V⁻¹Z_t by solves with the columns of Z'WZ, in batches."""
+    gram, k = system.gram, system.gram.k[t]
+    out = gram.diagonal(t).copy()
+    step = max(1, BATCH_CELLS // max(gram.q * k, 1))
+    for first in range(0, gram.m[t], step):
+        last = min(first + step, gram.m[t])
+        H = system.half_solve(apply_transposed(gram.columns(t, first, last), templates, gram))
+        H = H.reshape(len(H), last - first, k)
+        out[first:last] -= np.einsum("qla,qlb->lab", H, H)
+    return out
 
 
 class PenalizedSystem(Protocol):
@@ -35,6 +65,13 @@ class PenalizedSystem(Protocol):
 
     def inverse_diagonal(self) -> tuple[FloatArray, ...]:
         """Return the diagonal blocks of M⁻¹, one (m, k, k) array per term."""
+        ...
+
+    def information_blocks(self) -> tuple[FloatArray, ...]:
+        """Return the diagonal blocks of Z'V⁻¹Z, V = W⁻¹ + ZΛΛ'Z', one (m, k, k) array per term.
+
+        Valid at singular templates too.
+        """
         ...
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:

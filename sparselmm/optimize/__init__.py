@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 from sparselmm.exceptions import ParameterError
 from sparselmm.optimize.base import Optimizer, OptimizerReport, Recorder, SmoothProblem, Status
+from sparselmm.optimize.combined import PolishedBobyqa
 from sparselmm.optimize.derivative_free import Nlopt
+from sparselmm.optimize.newton import Newton
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "bobyqa+newton": PolishedBobyqa,
+    "newton": Newton,
     "bobyqa": lambda: Nlopt("bobyqa"),
     "nelder_mead": lambda: Nlopt("nelder_mead"),
 }
@@ -27,9 +31,11 @@ def make_optimizer(optimizer: str | Optimizer) -> Optimizer:
 
 __all__ = [
     "OPTIMIZERS",
+    "Newton",
     "Nlopt",
     "Optimizer",
     "OptimizerReport",
+    "PolishedBobyqa",
     "Recorder",
     "SmoothProblem",
     "Status",

@@ -64,6 +64,10 @@ class SmoothProblem(Protocol):
         """Return criterion, gradient (n_par,) and Hessian (n_par, n_par)."""
         ...
 
+    def typical(self, par: FloatArray) -> FloatArray:
+        """Return the size of change in each parameter that matters, (n_par,)."""
+        ...
+
 
 class Optimizer(Protocol):
     """Minimizes a recorded problem from a start within lower bounds."""
@@ -110,8 +114,13 @@ class Recorder:
         par = np.array(par, dtype=float)
         value, gradient, hessian = self._problem.derivatives(par)
         self.n_gradients += 1
-        self._record(par, value)
+        if not self.trace or not np.array_equal(self.trace[-1][0], par):
+            self._record(par, value)
         return value, gradient, hessian
+
+    def typical(self, par: FloatArray) -> FloatArray:
+        """Return the size of change in each parameter that matters, (n_par,)."""
+        return self._problem.typical(par)
 
     def interrupted(self) -> FitInterrupted:
         """Return the exception that carries the best point so far."""

@@ -1,0 +1,137 @@
+"""Exact gradient and average-information Hessian of the profiled criterion, without n-length work.
+
+For a direction ``dΩ`` of the template product Ω_t = T_t T_t' of term t, with P the projection
+of the (restricted) likelihood, r the residuals, s_l the level-l part of Z'Wr and df the divisor
+of pwrss:
+
+    S_t = Σ_l [Z'V⁻¹Z]_ll (REML: less its part explained by X) - (df/pwrss) Σ_l s_l s_l'
+    first derivative   <S_t, dΩ>
+    second derivative  df (w_i'P w_j / pwrss - (s'v_i)(s'v_j)/pwrss²),  v_i = dΩ_i s, w_i = Z v_i
+
+The second is the average information; along T, Ω also curves, which adds 2 tr(S_t dT_i dT_j').
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from sparselmm._typing import FloatArray
+from sparselmm.criterion import Criterion
+from sparselmm.linalg.blocks import apply_factor, apply_transposed
+from sparselmm.pls import PenalizedLeastSquares, PLSSolution
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """Derivatives of the criterion at one parameter vector.
+
+    Attributes
+    ----------
+    value : float
+        The criterion.
+    gradient : (n_par,) array
+        Exact.
+    hessian : (n_par, n_par) array
+        Average information plus the exact curvature of T T'.
+    S : tuple of (k, k) arrays
+        Derivative with respect to Ω_t for each term; zero on the range of T_t and positive
+        semidefinite at an optimum of an unstructured term.
+    """
+
+    value: float
+    gradient: FloatArray
+    hessian: FloatArray
+    S: tuple[FloatArray, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Z'V⁻¹ applied to X and to the residuals, at one parameter vector.
+
+    Attributes
+    ----------
+    s : (q,) array
+        Z'V⁻¹(y - Xβ) = Z'Wr.
+    ZtViX : (q, p) array
+        Z'V⁻¹X, X transformed.
+    B : (q, p) array
+        Z'V⁻¹X RX⁻¹.
+    """
+
+    s: FloatArray
+    ZtViX: FloatArray
+    B: FloatArray
+
+
+def scores(pls: PenalizedLeastSquares, solution: PLSSolution) -> Scores:
+    """Return the scores; the system must be factored at the solution's parameters."""
+    xp = pls.crossproducts
+    Y = pls.system.solve(solution.scaled)
+    G = xp.ZtWXy - xp.gram.dot(apply_factor(Y, solution.templates, xp.gram))
+    s = G[:, -1] - G[:, :-1] @ solution.gamma
+    X = G[:, :-1]
+    B = solve_triangular(solution.RX, X.T, trans=1).T if xp.p else X
+    return Scores(s, X, B)
+
+
+def omega_derivatives(
+    pls: PenalizedLeastSquares, solution: PLSSolution, criterion: Criterion, found: Scores
+) -> tuple[FloatArray, ...]:
+    """Return S_t for each term, (k, k)."""
+    xp = pls.crossproducts
+    df = criterion.df(xp.n, xp.p)
+    out = []
+    for t, blocks in enumerate(pls.system.information_blocks()):
+        a, b = xp.gram.offsets[t], xp.gram.offsets[t + 1]
+        m, k = xp.gram.m[t], xp.gram.k[t]
+        s = found.s[a:b].reshape(m, k)
+        S = blocks.sum(axis=0) - (df / solution.pwrss) * (s.T @ s)
+        if criterion.reml and xp.p:
+            B = found.B[a:b].reshape(m, k, xp.p)
+            S = S - np.einsum("mip,mjp->ij", B, B)
+        out.append((S + S.T) / 2.0)
+    return tuple(out)
+
+
+def differentiate(pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution) -> Derivatives:
+    """Return the criterion and its derivatives at a solution for which the system is factored."""
+    found = scores(pls, solution)
+    S = omega_derivatives(pls, solution, criterion, found)
+    structures = pls.parameters.structures
+    gram, n_par = pls.crossproducts.gram, pls.parameters.n_par
+    gradient, hessian = np.zeros(n_par), np.zeros((n_par, n_par))
+    V = np.zeros((gram.q, n_par))
+    start = 0
+    for t, (structure, T) in enumerate(zip(structures, solution.templates)):
+        here = slice(start, start + structure.n_par)
+        dT = structure.dtemplate()
+        half = dT @ T.T
+        dOmega = half + half.transpose(0, 2, 1)
+        gradient[here] = np.einsum("ab,iab->i", S[t], dOmega)
+        hessian[here, here] = 2.0 * np.einsum("ab,iac,jbc->ij", S[t], dT, dT, optimize=True)
+        a, b = gram.offsets[t], gram.offsets[t + 1]
+        s = found.s[a:b].reshape(gram.m[t], gram.k[t])
+        V[a:b, here] = np.einsum("mb,iab->mai", s, dOmega).reshape(b - a, structure.n_par)
+        start = here.stop
+    hessian += _average_information(pls, solution, criterion, found, V)
+    return Derivatives(pls.value(solution, criterion), gradient, hessian, S)
+
+
+def _average_information(
+    pls: PenalizedLeastSquares, solution: PLSSolution, criterion: Criterion, found: Scores, V: FloatArray
+) -> FloatArray:
+    """Return df (V'Z'PZV/pwrss - aa'/pwrss²), a = V's, (n_par, n_par)."""
+    xp = pls.crossproducts
+    AV = xp.gram.dot(V)
+    H = pls.system.half_solve(apply_transposed(AV, solution.templates, xp.gram))
+    K = V.T @ AV - H.T @ H
+    if xp.p:
+        C = found.B.T @ V
+        K -= C.T @ C
+    a = V.T @ found.s
+    df = criterion.df(xp.n, xp.p)
+    out: FloatArray = df * (K / solution.pwrss - np.outer(a, a) / solution.pwrss**2)
+    return out
