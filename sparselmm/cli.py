@@ -1,0 +1,303 @@
+"""The ``sparselmm`` command: fit a model, compare it with R, list the data sets.
+
+Everything heavy is imported where it is used, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["main"]
+
+AGREE, DISAGREE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+#: Rows up to which ``write-r-script`` puts the data into the script.
+EMBEDDED_ROWS = 10_000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process when left out.
+
+    Returns
+    -------
+    int
+        0 success or agreement, 1 disagreement with R, 2 bad usage, data or formula.
+    """
+    arguments = _parser().parse_args(argv)
+    from sparselmm.exceptions import FitInterrupted, SparseLMMError, SparseLMMWarning
+
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        with warnings.catch_warnings():
+            # the output shows the messages of a fit already
+            warnings.simplefilter("ignore", SparseLMMWarning)
+            status = command(arguments)
+        sys.stdout.flush()
+        return status
+    except FitInterrupted as error:
+        print(f"sparselmm: {error}", file=sys.stderr)
+        return INTERRUPTED
+    except SparseLMMError as error:
+        print(f"sparselmm: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        # the reader (head, less) has gone; what Python still flushes on exit goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("sparselmm: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+class _Version(argparse.Action):
+    """Print the version; the package is imported only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import sparselmm
+
+        print(f"sparselmm {sparselmm.__version__}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sparselmm",
+        description="Fit lme4-style linear mixed models, and compare them with R.",
+        epilog='Example: sparselmm fit "Reaction ~ Days + (Days | Subject)" --dataset sleepstudy',
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    fit = commands.add_parser("fit", help="fit a model and print its summary")
+    _model_arguments(fit)
+    fit.add_argument("--output", choices=("text", "json"), default="text", help="default: text")
+    fit.add_argument("--correlation", action="store_true", help="show the correlation of the fixed effects")
+    fit.set_defaults(command=_fit)
+
+    compare = commands.add_parser(
+        "compare-r",
+        help="fit here and with R's lme4, and print both",
+        description="Exit status: 0 when all estimates agree, 1 when they do not, 2 for bad input.",
+    )
+    _model_arguments(compare)
+    compare.add_argument("--r-output", metavar="FILE.json", help="saved R output; without it R is run now")
+    compare.add_argument(
+        "--tolerance",
+        type=_positive,
+        default=1e-3,
+        help="largest difference in standard errors (fixed effects), relative (standard errors and "
+        "deviations) or absolute (correlations, criteria); default: 0.001",
+    )
+    compare.add_argument("--tight", action="store_true", help="give R's optimizer much smaller tolerances")
+    compare.set_defaults(command=_compare)
+
+    script = commands.add_parser("write-r-script", help="print the R script that makes the output for --r-output")
+    _model_arguments(script)
+    script.add_argument("--tight", action="store_true", help="give R's optimizer much smaller tolerances")
+    script.add_argument("--data-out", metavar="FILE.csv", help="write the data there instead of into the script")
+    script.add_argument("--r-output", metavar="FILE.json", help="where the script writes; default: standard output")
+    script.set_defaults(command=_write_script)
+
+    commands.add_parser("datasets", help="list the data sets of the package").set_defaults(command=_datasets)
+    return parser
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("formula", metavar="FORMULA", help='for example "y ~ x + (1 + x | group)"')
+    parser.add_argument("file", metavar="FILE", nargs="?", help="data: .csv, .tsv (or .gz of these) or .parquet")
+    parser.add_argument("--dataset", metavar="NAME", help="a data set of the package instead of FILE")
+    parser.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    parser.add_argument("--weights", metavar="COLUMN", help="column with prior weights")
+    parser.add_argument("--offset", metavar="COLUMN", help="column added to the linear predictor")
+    parser.add_argument(
+        "--categorical", metavar="COLUMN,...", default="", help="columns to be read as factors though they are numbers"
+    )
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
+    return value
+
+
+def _data(arguments: argparse.Namespace) -> pd.DataFrame:
+    from sparselmm.exceptions import DataError
+
+    if (arguments.file is None) == (arguments.dataset is None):
+        raise DataError("give either a FILE or --dataset NAME")
+    if arguments.dataset is not None:
+        from sparselmm.datasets import load_dataset
+
+        frame = load_dataset(arguments.dataset)
+    else:
+        frame = _read(Path(arguments.file))
+    for name in filter(None, (part.strip() for part in arguments.categorical.split(","))):
+        if name not in frame.columns:
+            raise DataError(f"--categorical: the data have no column {name!r}; there are {', '.join(frame.columns)}")
+        frame[name] = frame[name].astype("category")
+    return frame
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    from sparselmm.exceptions import DataError
+
+    kind = "".join(s for s in path.suffixes if s != ".gz")[-8:].lower()
+    if not kind.endswith((".csv", ".tsv", ".parquet")):
+        raise DataError(f"cannot tell how to read {path}: the name should end in .csv, .tsv or .parquet")
+    try:
+        if kind.endswith(".parquet"):
+            return pd.read_parquet(path)
+        return pd.read_csv(path, sep="\t" if kind.endswith(".tsv") else ",")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, ImportError) as error:
+        # parser, encoding and Arrow errors are all ValueErrors
+        raise DataError(f"cannot read {path}: {error}") from None
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    import sparselmm as slm
+    from sparselmm.report import summarize
+
+    fit = slm.lmer(
+        arguments.formula,
+        _data(arguments),
+        reml=not arguments.ml,
+        weights=arguments.weights,
+        offset=arguments.offset,
+    )
+    name = arguments.dataset or arguments.file
+    if arguments.output == "json":
+        record = {**_record(fit), "data": name}
+        print(json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False))
+    else:
+        summary = summarize(fit, correlation=arguments.correlation)
+        print(replace(summary, content=replace(summary.content, data_name=name)))
+    return AGREE
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from sparselmm.compare_r import compare_with_r
+
+    comparison = compare_with_r(
+        arguments.formula,
+        _data(arguments),
+        reml=not arguments.ml,
+        weights=arguments.weights,
+        offset=arguments.offset,
+        r_output=arguments.r_output,
+        tight=arguments.tight,
+        tolerance=arguments.tolerance,
+    )
+    print(comparison)
+    return AGREE if comparison.agrees else DISAGREE
+
+
+def _write_script(arguments: argparse.Namespace) -> int:
+    from sparselmm.compare_r import ExchangeTable, RModel, write_r_script
+    from sparselmm.exceptions import DataError
+
+    frame = _data(arguments)
+    named = [name for name in (arguments.weights, arguments.offset) if name is not None]
+    for name in named:
+        if name not in frame.columns:
+            raise DataError(f"the data have no column {name!r}; there are {', '.join(frame.columns)}")
+    table = ExchangeTable.from_frame(frame, arguments.formula, named)
+    if arguments.data_out is None and len(table.lines) - 1 > EMBEDDED_ROWS:
+        raise DataError(f"{len(table.lines) - 1} rows are too many for a script; write them with --data-out FILE.csv")
+    if arguments.data_out is not None:
+        try:
+            Path(arguments.data_out).write_text(table.text, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write {arguments.data_out}: {error.strerror or error}") from None
+    model = RModel(arguments.formula, not arguments.ml, arguments.weights, arguments.offset, arguments.tight)
+    print(write_r_script(model, table, arguments.data_out, arguments.r_output), end="")
+    return AGREE
+
+
+def _datasets(_: argparse.Namespace) -> int:
+    from sparselmm.datasets import list_datasets
+
+    sets = list_datasets()
+    width = max(map(len, sets["name"]))
+    for row in sets.itertuples(index=False):
+        print(f"{row.name:<{width}}  {row.rows:>6} rows  {row.description}")
+    return AGREE
+
+
+def _record(fit: Any) -> dict[str, Any]:
+    """Return the numbers of a fit as plain values; what is not finite becomes None."""
+    report = fit.optimizer_report
+    status = getattr(report, "status", None)
+    varcorr = fit.varcorr.to_frame()
+    return {
+        "software": "sparselmm",
+        "version": _package_version(),
+        "formula": str(fit.formula),
+        "data": fit.data_name,
+        "weights": fit.weights_name,
+        "reml": bool(fit.reml),
+        "criterion_name": str(fit.criterion_name),
+        **{name: _finite(getattr(fit, name)) for name in ("criterion", "llf", "aic", "bic", "deviance", "sigma")},
+        **{name: int(getattr(fit, name)) for name in ("nobs", "npar", "df_resid")},
+        "ngroups": {str(label): int(m) for label, m in fit.ngroups.items()},
+        "params": [
+            {"name": str(name), "estimate": _finite(b), "std_error": _finite(se), "t_value": _finite(t)}
+            for name, b, se, t in zip(fit.params.index, fit.params, fit.bse, fit.tvalues)
+        ],
+        "cov_params": [[_finite(v) for v in row] for row in fit.cov_params().to_numpy()],
+        "dropped_columns": [str(name) for name in fit.dropped_columns],
+        "varcorr": [
+            {"grp": str(row.grp), "var1": _text(row.var1), "var2": _text(row.var2)}
+            | {"vcov": _finite(row.vcov), "sdcor": _finite(row.sdcor)}
+            for row in varcorr.itertuples(index=False)
+        ],
+        "theta": [{"name": str(name), "value": _finite(v)} for name, v in zip(fit.theta_names, fit.theta)],
+        "is_singular": bool(fit.is_singular),
+        "converged": bool(fit.converged),
+        "optimizer": {
+            "name": _text(getattr(report, "name", None)),
+            "status": _text(getattr(status, "value", status)),
+            "message": _text(getattr(report, "message", None)),
+            "n_evaluations": getattr(report, "n_evaluations", None),
+        },
+        "messages": [{n: str(getattr(m, n)) for n in ("code", "severity", "what", "how")} for m in fit.messages],
+    }
+
+
+def _package_version() -> str:
+    import sparselmm
+
+    return str(sparselmm.__version__)
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value != value else str(value)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

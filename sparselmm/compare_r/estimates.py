@@ -1,0 +1,126 @@
+"""The numbers of a fit here and of saved R output, under keys that make them comparable."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparselmm._typing import FloatArray
+from sparselmm.compare_r.comparison import Estimate
+
+__all__ = ["estimates_here", "estimates_r", "theta_from_r"]
+
+_LEVEL = re.compile(r"\[(?:[A-Z]\.)?(.+?)\](?=[:.]|$)")
+_INTERCEPT = re.compile(r"\(Intercept\)|(?<!\w)Intercept(?!\w)")
+_COPY = re.compile(r"\.\d+$")
+_STATISTICS = (("criterion", "criterion"), ("logLik", "llf"), ("AIC", "aic"), ("BIC", "bic"))
+
+
+def estimates_here(fit: Any) -> list[Estimate]:
+    """Return the numbers of a fit of ours."""
+    names = [str(name) for name in fit.params.index]
+    r_names: Mapping[str, str] = getattr(fit, "r_names", None) or {}
+    keys = [_key(r_names.get(name, _r_spelling(name))) for name in names]
+    beta, se = np.asarray(fit.params, dtype=float), np.asarray(fit.bse, dtype=float)
+    frame = fit.varcorr.to_frame()
+    labels = {str(term.name): str(term.label) for term in fit.varcorr.terms}
+    rows = [
+        (labels.get(str(grp), str(grp)), str(grp), _spelled(var1, r_names), _spelled(var2, r_names), float(sdcor))
+        for grp, var1, var2, sdcor in zip(frame["grp"], frame["var1"], frame["var2"], frame["sdcor"])
+    ]
+    statistics = [(name, float(getattr(fit, attribute))) for name, attribute in _STATISTICS]
+    counts = {"nobs": fit.nobs, "df.resid": fit.df_resid, "fixed effects": len(names)}
+    return _assemble(names, keys, beta, se, rows, statistics, counts, fit.ngroups)
+
+
+def estimates_r(record: Mapping[str, Any]) -> list[Estimate]:
+    """Return the numbers of saved R output."""
+    params, varcorr, ngroups = record["params"], record["varcorr"], record["ngroups"]
+    names = [str(name) for name in params["names"]]
+    present = {str(label) for label in ngroups["names"]}
+    rows = [
+        (_without_copy(grp, present), grp, var1, var2, _float(sdcor))
+        for grp, var1, var2, sdcor in zip(varcorr["grp"], varcorr["var1"], varcorr["var2"], varcorr["sdcor"])
+    ]
+    statistics = [(name, _float(record[attribute])) for name, attribute in _STATISTICS]
+    counts = {"nobs": record["nobs"], "df.resid": record["df_resid"], "fixed effects": len(names)}
+    groups = dict(zip(ngroups["names"], ngroups["values"]))
+    return _assemble(
+        names, list(map(_key, names)), _array(params["values"]), _array(params["bse"]), rows, statistics, counts, groups
+    )
+
+
+def theta_from_r(fit: Any, record: Mapping[str, Any]) -> FloatArray | None:
+    """Return R's theta in the order used here, or None where the names cannot be matched."""
+    waiting: dict[str, list[float]] = {}
+    for name, value in zip(record["theta"]["names"], record["theta"]["values"]):
+        waiting.setdefault(_key(name), []).append(_float(value))
+    theta = []
+    for name in fit.theta_names:
+        values = waiting.get(_key(_r_spelling(str(name))))
+        if not values:
+            return None
+        theta.append(values.pop(0))
+    return np.array(theta) if not any(waiting.values()) and np.all(np.isfinite(theta)) else None
+
+
+def _assemble(
+    names: Sequence[str],
+    keys: Sequence[str],
+    beta: FloatArray,
+    se: FloatArray,
+    varcorr: Sequence[tuple[str, str, str | None, str | None, float]],
+    statistics: Sequence[tuple[str, float]],
+    counts: Mapping[str, Any],
+    ngroups: Mapping[str, int],
+) -> list[Estimate]:
+    out = [Estimate("fixed effect", n, k, float(b), float(s)) for n, k, b, s in zip(names, keys, beta, se)]
+    out += [Estimate("std. error", n, k, float(s), float(s)) for n, k, s in zip(names, keys, se)]
+    out += [_component(*row) for row in varcorr]
+    out += [Estimate("fit statistic", name, name, value) for name, value in statistics]
+    out += [Estimate("count", name, name, float(value), 0.0) for name, value in counts.items()]
+    out += [Estimate("count", f"levels of {g}", f"levels of {_key(str(g))}", float(m), 0.0) for g, m in ngroups.items()]
+    return out
+
+
+def _component(label: str, shown: str, var1: str | None, var2: str | None, sdcor: float) -> Estimate:
+    parts = [_key(v) for v in (var1, var2) if v is not None]
+    # the two sides of a correlation may come in either order
+    key = " | ".join([_key(label), *sorted(parts)])
+    name = " ".join([shown, *(v for v in (var1, var2) if v is not None)])
+    if len(parts) == 2:
+        return Estimate("random corr", name, key, sdcor)
+    return Estimate("random sd", name, key, sdcor, abs(sdcor))
+
+
+def _spelled(name: Any, r_names: Mapping[str, str]) -> str | None:
+    if name is None or name != name:
+        return None
+    return r_names.get(str(name), _r_spelling(str(name)))
+
+
+def _r_spelling(name: str) -> str:
+    """Return a coefficient name as R writes it: ``f[T.b]`` becomes ``fb``."""
+    return _INTERCEPT.sub("(Intercept)", _LEVEL.sub(r"\1", name))
+
+
+def _key(name: str) -> str:
+    text = re.sub(r"[\s`]", "", name).replace("**", "^").replace("True", "TRUE").replace("False", "FALSE")
+    text = re.sub(r"(?<![\w.])(?:np|numpy)\.", "", text)
+    return re.sub(r"(?<![\w.])C\(", "factor(", text)
+
+
+def _without_copy(grp: str, present: set[str]) -> str:
+    return grp if grp in present or grp == "Residual" else _COPY.sub("", grp)
+
+
+def _array(values: Sequence[float | None]) -> FloatArray:
+    return np.array([_float(v) for v in values], dtype=np.float64)
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else float(value)

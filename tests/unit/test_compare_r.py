@@ -1,0 +1,343 @@
+"""The comparison with R: saved output decides without R, live R where it is installed."""
+
+import dataclasses
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sparselmm as slm
+from sparselmm.compare_r import (
+    Comparison,
+    ExchangeTable,
+    RError,
+    RModel,
+    RNotAvailableError,
+    compare_with_r,
+    r_formula,
+    read_r_output,
+    run_r,
+    write_r_script,
+)
+from sparselmm.compare_r.comparison import Estimate, pair_up
+from sparselmm.compare_r.estimates import estimates_r, theta_from_r
+from sparselmm.compare_r.exchange import as_pandas
+from sparselmm.exceptions import DataError, ParameterError
+
+SAVED = Path(__file__).parents[1] / "reference" / "compare_r"
+SLEEPSTUDY = "Reaction ~ Days + (Days | Subject)"
+
+
+def _has_lme4():
+    if shutil.which("Rscript") is None:
+        return False
+    return subprocess.run(["Rscript", "-e", "library(lme4)"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def sleepstudy():
+    return slm.load_dataset("sleepstudy")
+
+
+@pytest.fixture(scope="module")
+def comparison(sleepstudy):
+    return compare_with_r(SLEEPSTUDY, sleepstudy, r_output=SAVED / "sleepstudy_reml.json")
+
+
+# --- saved output -------------------------------------------------------------------------------
+
+
+def test_agrees_with_saved_output(comparison):
+    assert comparison.agrees, str(comparison)
+    assert comparison.same_definition
+    assert comparison.criterion_at_r == pytest.approx(comparison.criterion_r, rel=1e-10)
+    assert comparison.notes == ()
+    assert comparison.seconds_here > 0
+
+
+def test_a_fit_can_be_given(sleepstudy):
+    data = slm.load_dataset("penicillin")
+    fit = slm.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", data, reml=False)
+    comparison = compare_with_r(fit, data, r_output=json.loads((SAVED / "penicillin_ml.json").read_text()))
+    assert comparison.agrees, str(comparison)
+    assert comparison.seconds_here is None
+    assert comparison.criterion_name == "Deviance"
+
+
+def test_frame_and_text(comparison):
+    frame = comparison.to_frame()
+    assert list(frame.columns[:5]) == ["kind", "name", "here", "r", "difference"]
+    assert set(frame["kind"]) == {"fixed effect", "std. error", "random sd", "random corr", "fit statistic", "count"}
+    assert frame["agrees"].all()
+    assert (frame["remark"] == "").all()
+    text = str(comparison)
+    assert "lme4 1.1.31" in text
+    assert "Subject Intercept Days" not in text
+    assert "REML criterion: 1743.62827196 here" in text
+    assert text.endswith("The two agree within 0.001 of each scale.")
+    assert isinstance(comparison, Comparison)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        comparison.tolerance = 1.0
+
+
+def test_other_estimates_disagree(sleepstudy):
+    record = read_r_output(SAVED / "sleepstudy_reml.json")
+    record["params"]["values"][1] += 0.01 * record["params"]["bse"][1]
+    record["criterion"] += 0.01
+    comparison = compare_with_r(SLEEPSTUDY, sleepstudy, r_output=record)
+    assert not comparison.agrees
+    assert not comparison.same_definition
+    frame = comparison.to_frame()
+    assert list(frame.loc[~frame["agrees"], "name"]) == ["Days", "criterion"]
+    text = str(comparison)
+    assert "at the same theta the criterion is not the same number" in text
+    assert "disagree in 2 of" in text
+
+
+def test_r_that_stopped_short_is_told_apart(sleepstudy):
+    """R's numbers at another theta: the definition is the same, and the lower criterion is named."""
+    record = read_r_output(SAVED / "sleepstudy_reml.json")
+    fit = slm.lmer(SLEEPSTUDY, sleepstudy)
+    theta = np.asarray(fit.theta) * 1.1
+    record["theta"]["values"] = [float(t) for t in theta]
+    record["criterion"] = fit.evaluate(theta)
+    comparison = compare_with_r(fit, sleepstudy, r_output=record)
+    assert comparison.same_definition
+    assert not comparison.agrees
+    assert "lower here by" in str(comparison)
+    assert "R stopped short of it" in str(comparison)
+
+
+def test_changed_data_are_noticed(sleepstudy):
+    changed = sleepstudy.assign(Reaction=sleepstudy["Reaction"].where(sleepstudy.index != 3, 300.0))
+    comparison = compare_with_r(SLEEPSTUDY, changed, r_output=SAVED / "sleepstudy_reml.json")
+    assert not comparison.agrees
+    assert any("not exactly these" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"formula": "Reaction ~ 1 + (1 | Subject)"}, "another model"),
+        ({"reml": False}, "maximum likelihood"),
+        ({"criterion": None}, "no finite criterion"),
+    ],
+)
+def test_output_of_another_model_is_refused(sleepstudy, change, match):
+    record = read_r_output(SAVED / "sleepstudy_reml.json") | change
+    with pytest.raises(DataError, match=match):
+        compare_with_r(SLEEPSTUDY, sleepstudy, r_output=record)
+
+
+def test_bad_output_files(tmp_path):
+    with pytest.raises(DataError, match="cannot read"):
+        read_r_output(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(DataError, match="not JSON"):
+        read_r_output(tmp_path / "bad.json")
+    (tmp_path / "other.json").write_text("[1]")
+    with pytest.raises(DataError, match="lacks formula"):
+        read_r_output(tmp_path / "other.json")
+
+
+def test_bad_arguments(sleepstudy):
+    with pytest.raises(ParameterError, match="tolerance"):
+        compare_with_r(SLEEPSTUDY, sleepstudy, tolerance=0)
+    with pytest.raises(DataError, match="handed to R"):
+        compare_with_r(slm.lmer(SLEEPSTUDY, sleepstudy), sleepstudy, weights="w")
+
+
+# --- live R -------------------------------------------------------------------------------------
+
+
+def _live(formula, data, **options):
+    """Return the live comparison, or None after checking what is said where there is no R."""
+    if _has_lme4():
+        return compare_with_r(formula, data, **options)
+    with pytest.raises(RNotAvailableError, match=r"write-r-script|install\.packages"):
+        compare_with_r(formula, data, **options)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("formula", "name", "options"),
+    [
+        (SLEEPSTUDY, "sleepstudy", {}),
+        ("Reaction ~ Days + I(Days**2) + (1 | Subject) + (0 + Days | Subject)", "sleepstudy", {"reml": False}),
+        ("angle ~ recipe * temperature + (1 | recipe:replicate)", "cake", {}),
+        ("score ~ Machine + (0 + Machine | Worker)", "Machines", {"tight": True}),
+        ("strength ~ 1 + (1 | batch/cask)", "Pastes", {}),
+        ("Yield ~ 1 + (1 | Batch)", "Dyestuff2", {}),
+        ("Reaction ~ 0 + (1 | Subject)", "sleepstudy", {"reml": False}),
+    ],
+)
+def test_live(formula, name, options):
+    comparison = _live(formula, slm.load_dataset(name), **options)
+    assert comparison is None or (comparison.agrees and comparison.criterion_at_r is not None), str(comparison)
+
+
+def test_live_weights_offset_and_awkward_data():
+    rng = np.random.default_rng(4)
+    n = 240
+    data = pd.DataFrame(
+        {
+            "x 1": rng.normal(size=n),
+            "f": rng.choice(["NA", 'say "hi"', "a\\b", "ünï,x"], n),
+            "g": rng.integers(0, 20, n),
+            "late": rng.random(n) < 0.5,
+            "w": rng.uniform(0.5, 2, n),
+            "o": rng.normal(size=n),
+        }
+    )
+    data["y"] = data["x 1"] + data["o"] + rng.normal(size=20)[data["g"]] + rng.normal(size=n)
+    data.loc[3, "f"] = None
+    data.loc[5, "y"] = np.nan
+    comparison = _live("y ~ `x 1` + f + late + (1 | g)", data, weights="w", offset="o", tight=True)
+    assert comparison is None or comparison.agrees, str(comparison)
+
+
+def test_r_error_is_one_clear_message(sleepstudy):
+    model = RModel("Reaction ~ nothing + (1 | Subject)")
+    table = ExchangeTable.from_frame(sleepstudy, model.formula)
+    if not _has_lme4():
+        with pytest.raises(RNotAvailableError):
+            run_r(model, table)
+        return
+    with pytest.raises(RError, match="object 'nothing' not found"):
+        run_r(model, table)
+
+
+def test_no_r_names_the_way_out(sleepstudy):
+    with pytest.raises(RNotAvailableError, match="write-r-script"):
+        compare_with_r(SLEEPSTUDY, sleepstudy, rscript="no-such-program")
+
+
+# --- the parts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "rs"),
+    [
+        ("y ~ I(x**2) + (1 | g)", "y ~ I(x^2) + (1 | g)"),
+        ("np.log(y) ~ C(f) + C(`a b`) + (1 | g)", "log(y) ~ factor(f) + factor(`a b`) + (1 | g)"),
+        ("y ~ scale(x, center=True) + xC(3)", "y ~ scale(x, center=TRUE) + xC(3)"),
+    ],
+)
+def test_formula_in_r(ours, rs):
+    assert r_formula(ours) == rs
+
+
+def test_exchange_keeps_types_levels_and_missing_values():
+    frame = pd.DataFrame(
+        {
+            "y": [1.0, 0.1 + 0.2, np.nan],
+            "i": pd.array([1, None, 3], dtype="Int64"),
+            "f": pd.Categorical(["b", "a", None], categories=["b", "unused", "a"], ordered=True),
+            "s": ["NA", "<NA>", None],
+            "t": [True, None, False],
+            "other": [1, 2, 3],
+        }
+    )
+    table = ExchangeTable.from_frame(frame, "y ~ i + f + s + t + (1 | f)")
+    assert [(c.name, c.kind, c.levels) for c in table.columns] == [
+        ("y", "numeric", ()),
+        ("i", "numeric", ()),
+        ("f", "factor", ("b", "a")),
+        ("s", "factor", ("<NA>", "NA")),
+        ("t", "logical", ()),
+    ]
+    assert table.missing == "<NA0>"
+    assert table.lines[1:3] == ('"1","1","b","NA","TRUE"', '"0.30000000000000004","<NA0>","a","<NA>","<NA0>"')
+
+
+def test_exchange_takes_what_the_formula_names():
+    frame = pd.DataFrame({"y": [1.0], "x": [1.0], "xx": [1.0], "w": [1.0]})
+    assert [c.name for c in ExchangeTable.from_frame(frame, "y ~ x", ["w"]).columns] == ["y", "x", "w"]
+    assert len(ExchangeTable.from_frame(frame, "y ~ . - w").columns) == 4
+    with pytest.raises(DataError, match="no column"):
+        ExchangeTable.from_frame(frame, "a ~ b")
+
+
+def test_exchange_refuses_what_it_cannot_write():
+    with pytest.raises(DataError, match="different types"):
+        ExchangeTable.from_frame(pd.DataFrame({"f": [1, "a"]}), "f ~ 1")
+    with pytest.raises(DataError, match="levels"):
+        ExchangeTable.from_frame(pd.DataFrame({"f": ["a\nb", "c"]}), "f ~ 1")
+    with pytest.raises(DataError, match="list"):
+        as_pandas([1, 2])
+
+
+def test_other_frames():
+    polars = pytest.importorskip("polars")
+    assert list(as_pandas(polars.DataFrame({"x": [1, 2]}))["x"]) == [1, 2]
+    assert list(as_pandas({"x": [1, 2]})["x"]) == [1, 2]
+
+
+def test_script_with_data_inside_and_outside(sleepstudy):
+    table = ExchangeTable.from_frame(sleepstudy, SLEEPSTUDY)
+    inside = write_r_script(RModel(SLEEPSTUDY, weights="w`1", offset="o"), table, None, None)
+    assert inside.count('\\"308\\"') == 10
+    assert "weights = `w\\`1`, offset = `o`" in inside
+    assert 'levels = c("308", "309"' in inside
+    outside = write_r_script(RModel(SLEEPSTUDY, reml=False, tight=True), table, "d.csv", "o.json")
+    assert 'read.csv(file = "d.csv"' in outside
+    assert "REML = FALSE, control = control" in outside
+    assert '"o.json")[1]' in outside
+
+
+def test_pairs_by_name_then_by_position():
+    here = [Estimate("fixed effect", "a", "a", 1.0, 0.1), Estimate("fixed effect", "poly[1]", "p[1]", 2.0, 0.1)]
+    r = [Estimate("fixed effect", "poly1", "p1", 2.0, 0.1), Estimate("fixed effect", "a", "a", 1.00001, 0.1)]
+    rows = pair_up(here, r, 1e-3, flat=False)
+    assert [row.agrees for row in rows] == [True, True]
+    assert rows[1].remark == "paired by position with poly1"
+
+
+def test_what_only_one_program_has_disagrees():
+    here = [Estimate("random sd", "g a", "g | a", 1.0, 1.0)]
+    r = [Estimate("random sd", "g a", "g | a", 1.0, 1.0), Estimate("random sd", "g b", "g | b", 2.0, 2.0)]
+    rows = pair_up(here, r, 1e-3, flat=True)
+    assert [row.remark for row in rows] == ["", "only in R"]
+    assert not rows[1].agrees
+    assert [row.remark for row in pair_up(r, here, 1e-3, flat=True)] == ["", "only here"]
+
+
+def test_singular_directions_are_not_held_against_either():
+    here, r = [[Estimate("random sd", "g", "g", v, v)] for v in (0.0, 1e-6)]
+    assert pair_up(here, r, 1e-3, flat=True)[0].agrees
+    assert not pair_up(here, r, 1e-3, flat=False)[0].agrees
+
+
+def test_undefined_correlations_agree_with_each_other_only():
+    here, r = Estimate("random corr", "g", "g", math.nan), Estimate("random corr", "g", "g", math.nan)
+    assert pair_up([here], [r], 1e-3, flat=False)[0].agrees
+    assert not pair_up([here], [Estimate("random corr", "g", "g", 0.5)], 1e-3, flat=False)[0].agrees
+
+
+def test_theta_is_matched_by_name():
+    record = {
+        "theta": {"names": ["s.(Intercept)", "s.fb.(Intercept)", "s.fb", "g.(Intercept)"], "values": [1, 2, 3, 4]}
+    }
+    names = ("g.Intercept", "s.Intercept", "s.f[T.b].Intercept", "s.f[T.b]")
+    assert list(theta_from_r(SimpleNamespace(theta_names=names), record)) == [4, 1, 2, 3]
+    assert theta_from_r(SimpleNamespace(theta_names=names[:3]), record) is None
+    assert theta_from_r(SimpleNamespace(theta_names=(*names, "h.Intercept")), record) is None
+
+
+def test_copies_of_a_grouping_factor_share_their_key():
+    record = read_r_output(SAVED / "sleepstudy_reml.json")
+    record["varcorr"] = {
+        "grp": ["Subject", "Subject.1", "Residual"],
+        "var1": ["(Intercept)", "Days", None],
+        "var2": [None, None, None],
+        "vcov": [1.0, 4.0, 9.0],
+        "sdcor": [1.0, 2.0, None],
+    }
+    keys = [e.key for e in estimates_r(record) if e.kind == "random sd"]
+    assert keys == ["Subject | (Intercept)", "Subject | Days", "Residual"]
