@@ -33,6 +33,7 @@ make_data <- function() {
   d$one <- "only"
   d$obs <- seq_len(n)
   d$yconst <- 3
+  d[["my x"]] <- d$x + d$z
   d
 }
 
@@ -131,7 +132,18 @@ cases <- list(
   case("44l", "y ~ x*z*f2 - x:z:f2 + (0 + x + z|g)"),
   case("44m", "y ~ f2*x + (f2*x|g)"),
   case("44n", "y ~ (f + f2 + x)^2 + (1|h)"),
-  case("44o", "y ~ 0 + x:f + f2 + (0 + f2|g) + (1|h)")
+  case("44o", "y ~ 0 + x:f + f2 + (0 + f2|g) + (1|h)"),
+  case("44p", "y ~ x + (1|f/f2/h)"),
+  case("44q", "y ~ x + (x|f2:h) + (1|g)"),
+  case("44r", "y ~ x + (1|f2) + (1|h:f) + (z||g)"),
+  case("44s", "y ~ log(z + 1) + I(x > 0) + (I(x > 0)|g)"),
+  case("44t", "y ~ factor(s) + (1|g)"),
+  case("44u", "sqrt(y + 10) ~ x + (1|g)"),
+  case("44v", "y ~ `my x` + (`my x`|g)"),
+  case("44w", "y ~ x + z + poly(x, 2):f2 + (1|g)"),
+  case("44x", "y ~ 1 + (1|g) + (1|h) + offset(2 * z)"),
+  case("44y", "y ~ x - 1 + f:f2 + (1|g)"),
+  case("44z", "y ~ 0 + lg + chr + (0 + lg|h)")
 )
 
 fit_one <- function(cs, d, REML) {

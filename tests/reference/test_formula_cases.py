@@ -74,6 +74,13 @@ def test_sizes_and_columns(model):
     assert [rh.plain(n) for n in fit.dropped_columns] == [rh.plain(n) for n in record["dropped_columns"]]
 
 
+@pytest.mark.parametrize("model", FITS)
+def test_names_of_r(model):
+    record = RECORDS[model]
+    fit = rh.quietly(built(model).at, first_theta(model), reml=record["REML"])
+    assert [fit.r_names[n] for n in fit.params.index] == record["x_columns"]
+
+
 def first_theta(model: str) -> np.ndarray:
     record = renamed(model)
     return rh.theta_from_r(record, record["criterion_at"][0]["theta"], built(model).theta_names)

@@ -43,6 +43,7 @@ def test_estimates_of_regular_models(model):
 def test_singular_models(model):
     record, fit = RECORDS[model], rh.fitted(FILE, model)
     rh.check_sizes(fit, record)
+    rh.check_singular_estimates(fit, record)
     assert fit.is_singular
     assert any(message.code == "singular" for message in fit.messages)
 
