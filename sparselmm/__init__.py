@@ -1,0 +1,49 @@
+"""Linear mixed-effects models for large crossed and nested designs.
+
+>>> import sparselmm as slm
+>>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+>>> round(fit.sigma, 3)
+25.592
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparselmm.api import LinearMixedModel as LinearMixedModel
+    from sparselmm.api import MixedModelFit as MixedModelFit
+    from sparselmm.api import lmer as lmer
+    from sparselmm.compare_r import compare_with_r as compare_with_r
+    from sparselmm.data import SparseTerm as SparseTerm
+    from sparselmm.datasets import list_datasets as list_datasets
+    from sparselmm.datasets import load_dataset as load_dataset
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "LinearMixedModel": "sparselmm.api",
+    "MixedModelFit": "sparselmm.api",
+    "SparseTerm": "sparselmm.data",
+    "compare_with_r": "sparselmm.compare_r",
+    "lmer": "sparselmm.api",
+    "list_datasets": "sparselmm.datasets",
+    "load_dataset": "sparselmm.datasets",
+}
+
+__all__ = ["__version__", "exceptions", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    if name == "exceptions":
+        return import_module("sparselmm.exceptions")
+    raise AttributeError(f"module 'sparselmm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

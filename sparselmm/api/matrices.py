@@ -1,0 +1,133 @@
+"""Access to the matrices of a fit: what lme4 offers as ``getME``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg
+
+from sparselmm._typing import FloatArray
+from sparselmm.exceptions import ParameterError
+from sparselmm.linalg.blocks import apply_transposed
+from sparselmm.model import Problem
+from sparselmm.result import FitResult
+
+
+class Matrices:
+    """Mixin of `MixedModelFit` with its design and factor matrices."""
+
+    problem: Problem
+    result: FitResult
+
+    @property
+    def X(self) -> FloatArray:
+        """Fixed-effects matrix, (n, p)."""
+        return self.result.design.X
+
+    @property
+    def Z(self) -> sp.csr_array:
+        """Random-effects matrix, (n, q), columns term by term and level by level."""
+        return sp.csr_array(sp.hstack([t.to_sparse() for t in self.result.design.terms], format="csr"))
+
+    @property
+    def Lambda(self) -> sp.csr_array:
+        """Relative covariance factor Λ(θ), (q, q), lower triangular and block diagonal."""
+        templates = self.problem.engine.parameters.templates(self.result.par)
+        blocks = [sp.kron(sp.eye_array(t.m), T) for t, T in zip(self.result.design.terms, templates)]
+        return sp.csr_array(sp.block_diag(blocks, format="csr"))
+
+    @property
+    def L(self) -> sp.csc_array:
+        """Sparse lower Cholesky factor with L L' = P(Λ'Z'WZΛ + I)P', (q, q)."""
+        return self._factor()[0]
+
+    @property
+    def P(self) -> FloatArray:
+        """The fill-reducing permutation of `L`, (q,)."""
+        return self._factor()[1]
+
+    def _factor(self) -> tuple[Any, Any]:
+        parameters = self.problem.engine.parameters
+        with self.problem.engine.locked() as pls:
+            pls.system.refactor(parameters.templates(self.result.par))
+            return pls.system.factor()
+
+    @property
+    def RX(self) -> FloatArray:
+        """Upper triangular Cholesky factor of X'(W⁻¹ + ZΛΛ'Z')⁻¹X, (p, p)."""
+        R = self.result.RX
+        signs = np.where(np.diag(R) < 0, -1.0, 1.0)
+        return R * signs[:, None]
+
+    @property
+    def RZX(self) -> FloatArray:
+        """L⁻¹PΛ'Z'WX, (q, p)."""
+        xp = self.problem.engine.crossproducts
+        templates = self.problem.engine.parameters.templates(self.result.par)
+        L, P = self._factor()
+        C = apply_transposed(xp.ZtWXy[:, :-1] @ xp.basis.R, templates, xp.gram)
+        return np.asarray(sp.linalg.spsolve_triangular(sp.csr_array(L), C[P], lower=True))
+
+    def devcomp(self) -> dict[str, float]:
+        """Return the parts of the criterion: ldL2, ldRX2, wrss, ussq, pwrss, sigmaML, sigmaREML."""
+        r = self.result
+        n, p = r.design.n, r.design.p
+        ussq = float(r.u @ r.u)
+        return {
+            "ldL2": r.ldL2,
+            "ldRX2": r.ldRX2,
+            "wrss": r.pwrss - ussq,
+            "ussq": ussq,
+            "pwrss": r.pwrss,
+            "sigmaML": float(np.sqrt(r.pwrss / n)),
+            "sigmaREML": float(np.sqrt(r.pwrss / (n - p))),
+        }
+
+    def getME(self, name: str) -> Any:
+        """Return a component by lme4's name.
+
+        Parameters
+        ----------
+        name : str
+            One of ``X``, ``Z``, ``Zt``, ``Ztlist``, ``y``, ``mu``, ``u``, ``b``, ``theta``, ``beta``, ``fixef``, ``sigma``,
+            ``Lambda``, ``Lambdat``, ``L``, ``P``, ``RX``, ``RZX``, ``cnms``, ``flist``, ``Gp``, ``Tlist``, ``weights``,
+            ``offset``, ``n``, ``p``, ``q``, ``devcomp``.
+        """
+        design, r = self.result.design, self.result
+        table = {
+            "X": lambda: self.X,
+            "Z": lambda: self.Z,
+            "Zt": lambda: self.Z.T.tocsr(),
+            "Ztlist": lambda: {t.name: t.to_sparse().T.tocsr() for t in design.terms},
+            "y": lambda: design.y,
+            "mu": lambda: r.linear_predictor,
+            "u": lambda: r.u,
+            "b": lambda: r.b,
+            "theta": lambda: r.theta,
+            "beta": lambda: r.beta,
+            "fixef": lambda: dict(zip(design.columns, r.beta)),
+            "sigma": lambda: r.sigma,
+            "Lambda": lambda: self.Lambda,
+            "Lambdat": lambda: self.Lambda.T.tocsr(),
+            "L": lambda: self.L,
+            "P": lambda: self.P,
+            "RX": lambda: self.RX,
+            "RZX": lambda: self.RZX,
+            "cnms": lambda: {t.name: list(t.columns) for t in design.terms},
+            "flist": lambda: {t.label: getattr(t, "codes", None) for t in design.terms},
+            "Gp": lambda: self.problem.engine.crossproducts.gram.offsets,
+            "Tlist": lambda: dict(
+                zip((t.name for t in design.terms), self.problem.engine.parameters.templates(r.par))
+            ),
+            "weights": lambda: np.ones(design.n) if design.weights is None else design.weights,
+            "offset": lambda: np.zeros(design.n) if design.offset is None else design.offset,
+            "n": lambda: design.n,
+            "p": lambda: design.p,
+            "q": lambda: design.q,
+            "devcomp": self.devcomp,
+        }
+        if name not in table:
+            raise ParameterError(f"unknown component {name!r}; there are {', '.join(table)}")
+        return table[name]()

@@ -1,0 +1,258 @@
+"""The unfitted model and the one-call front door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparselmm._typing import FloatArray
+from sparselmm.api.fit import MixedModelFit
+from sparselmm.api.progress import make_listener
+from sparselmm.api.source import ModelSource
+from sparselmm.criterion import criterion_for
+from sparselmm.data import build_design
+from sparselmm.exceptions import ParameterError
+from sparselmm.formula import parse_formula
+from sparselmm.model import Problem, evaluate_at, fit_problem
+from sparselmm.optimize import Optimizer
+
+
+@dataclass(frozen=True)
+class LinearMixedModel:
+    """A linear mixed model before fitting; immutable and cheap to fit again in another way.
+
+    Make one with `from_formula` or `from_arrays`.
+
+    Attributes
+    ----------
+    problem : Problem
+        Design, cross-products and solver.
+    source : ModelSource
+        Formula, encoding of new rows, arguments.
+    """
+
+    problem: Problem
+    source: ModelSource
+
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str,
+        data: Any,
+        *,
+        weights: str | npt.ArrayLike | None = None,
+        offset: str | npt.ArrayLike | None = None,
+        contrasts: Mapping[str, Any] | None = None,
+        na_action: str = "omit",
+        context: Mapping[str, Any] | None = None,
+        solver: str | None = None,
+    ) -> LinearMixedModel:
+        """Return the model of an lmer-style formula and a table.
+
+        Parameters are those of `lmer`; ``solver`` names a linear-algebra backend (``"schur"``,
+        ``"cholmod"``) in place of the one chosen from the design.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> model = slm.LinearMixedModel.from_formula("Yield ~ 1 + (1 | Batch)", slm.load_dataset("dyestuff"))
+        >>> round(model.fit().sigma, 4)
+        49.5101
+        """
+        spec = parse_formula(formula, _column_names(data))
+        arguments = {
+            "weights": weights,
+            "offset": offset,
+            "contrasts": contrasts,
+            "na_action": na_action,
+            "context": context,
+        }
+        encoding, design = build_design(spec, data, **arguments)
+        return cls(Problem.from_design(design, solver), ModelSource(spec, encoding, arguments, data))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        y: npt.ArrayLike,
+        X: npt.ArrayLike,
+        terms: Sequence[Any],
+        *,
+        weights: npt.ArrayLike | None = None,
+        offset: npt.ArrayLike | None = None,
+        column_names: Sequence[str] | None = None,
+        solver: str | None = None,
+    ) -> LinearMixedModel:
+        """Return the model of a response (n,), a fixed-effects matrix (n, p) and random terms.
+
+        Parameters
+        ----------
+        y, X : arrays
+            Response and fixed-effects matrix.
+        terms : sequence
+            One entry per random term: a tuple ``(codes, Z)`` of grouping labels (n,) and a small
+            matrix (n, k), ``(codes, None)`` for a random intercept, a dict with these and ``name``,
+            ``structure`` and ``columns``, or a ready sparse Z with its block structure
+            (`sparselmm.SparseTerm`).
+        weights, offset : (n,) arrays, optional
+            Prior weights and offset.
+        column_names : sequence of str, optional
+            Names of the columns of X.
+
+        Examples
+        --------
+        >>> import numpy as np, sparselmm as slm
+        >>> g = np.repeat([0, 1, 2, 3], 5)
+        >>> y = np.sin(np.arange(20.0)) + g
+        >>> fit = slm.LinearMixedModel.from_arrays(y, np.ones((20, 1)), [(g, None)]).fit()
+        >>> fit.nobs
+        20
+        """
+        from sparselmm.data import design_from_arrays
+
+        design = design_from_arrays(y, X, terms, weights=weights, offset=offset, column_names=column_names)
+        arguments = {"weights": weights, "offset": offset}
+        return cls(Problem.from_design(design, solver), ModelSource(None, None, arguments, None))
+
+    @property
+    def theta_names(self) -> tuple[str, ...]:
+        """Names of the entries of θ, as lme4 spells them."""
+        return self.problem.theta_names
+
+    def fit(
+        self,
+        reml: bool = True,
+        *,
+        start: npt.ArrayLike | None = None,
+        optimizer: str | Optimizer | None = None,
+        verbose: int = 0,
+    ) -> MixedModelFit:
+        """Fit by REML (default) or maximum likelihood.
+
+        Parameters
+        ----------
+        reml : bool
+            REML criterion if True, ML deviance if False.
+        start : (n_theta,) array, optional
+            Starting θ; by default moment estimates.
+        optimizer : str or object, optional
+            ``"bobyqa+newton"``, ``"newton"``, ``"bobyqa"``, ``"nelder_mead"`` or an object with their
+            interface; by default chosen from the size of the problem.
+        verbose : int
+            1 prints every evaluation.
+
+        Raises
+        ------
+        ParameterError
+            For an unknown optimizer or a start of the wrong length.
+        FitInterrupted
+            When interrupted by the user; it carries the best point so far.
+        """
+        result = fit_problem(
+            self.problem,
+            criterion_for(_flag(reml, "reml")),
+            start=None if start is None else _theta(start),
+            optimizer=optimizer,
+            listener=make_listener(verbose),
+        )
+        return MixedModelFit(self.problem, result, self.source)
+
+    def at(self, theta: npt.ArrayLike, reml: bool = True) -> MixedModelFit:
+        """Return the full result at a fixed θ, (n_theta,), without optimizing."""
+        result = evaluate_at(self.problem, _theta(theta), criterion_for(_flag(reml, "reml")))
+        return MixedModelFit(self.problem, result, self.source)
+
+
+def lmer(
+    formula: str,
+    data: Any,
+    *,
+    reml: bool = True,
+    weights: str | npt.ArrayLike | None = None,
+    offset: str | npt.ArrayLike | None = None,
+    contrasts: Mapping[str, Any] | None = None,
+    na_action: str = "omit",
+    start: npt.ArrayLike | None = None,
+    optimizer: str | Optimizer | None = None,
+    context: Mapping[str, Any] | None = None,
+    verbose: int = 0,
+) -> MixedModelFit:
+    """Fit a linear mixed-effects model given by an lmer-style formula.
+
+    Parameters
+    ----------
+    formula : str
+        For example ``"y ~ x + (1 + x | subject) + (1 | item)"``.
+    data : pandas.DataFrame, polars.DataFrame, pyarrow.Table or dict of columns
+        One row per observation.
+    reml : bool
+        REML (default) or maximum likelihood.
+    weights, offset : str or (n,) array, optional
+        Prior weights (the residual variance of a row is σ²/w) and a known part of the mean: a
+        column name or one value per row.
+    contrasts : dict, optional
+        Coding of factors in the fixed part: ``{"f": "sum" | "helmert" | "poly" | "treatment" | matrix}``.
+    na_action : {"omit", "exclude", "fail"}
+        Rows with missing values: left out; left out and padded with NaN in fitted values and
+        residuals; or an error that lists them.
+    start : (n_theta,) array, optional
+        Starting values of θ.
+    optimizer : str or object, optional
+        See `LinearMixedModel.fit`.
+    context : dict, optional
+        Names and functions that the formula may use besides the columns.
+    verbose : int
+        1 prints every evaluation.
+
+    Returns
+    -------
+    MixedModelFit
+        Estimates, predictions of the random effects, criteria, summary.
+
+    Raises
+    ------
+    FormulaError, DataError, DesignError, ParameterError
+        Each names the term, column, rows or levels at fault.
+
+    Notes
+    -----
+    The profiled criterion is that of Bates, Mächler, Bolker and Walker (2015, J. Stat. Softw. 67(1),
+    section 3); see the theory page.
+
+    Examples
+    --------
+    >>> import sparselmm as slm
+    >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+    >>> round(fit.criterion, 4)
+    1743.6283
+    >>> fit.params.round(3).to_dict()
+    {'Intercept': 251.405, 'Days': 10.467}
+    """
+    model = LinearMixedModel.from_formula(
+        formula, data, weights=weights, offset=offset, contrasts=contrasts, na_action=na_action, context=context
+    )
+    return model.fit(reml, start=start, optimizer=optimizer, verbose=verbose)
+
+
+def _flag(value: bool, name: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise ParameterError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def _theta(values: npt.ArrayLike) -> FloatArray:
+    try:
+        return np.atleast_1d(np.asarray(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"theta must be a sequence of numbers, not {values!r}") from error
+
+
+def _column_names(data: Any) -> list[str] | None:
+    """Return the column names that ``.`` in a formula stands for."""
+    columns = getattr(data, "column_names", None) or getattr(data, "columns", None)
+    if columns is None and isinstance(data, Mapping):
+        columns = data.keys()
+    return None if columns is None else [str(c) for c in columns]
