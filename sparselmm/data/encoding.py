@@ -11,11 +11,11 @@ import pandas as pd
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.data.columns import Factor, is_missing
-from sparselmm.data.evaluate import Evaluator, Value, numeric
+from sparselmm.data.evaluate import Evaluator, numeric
 from sparselmm.data.frame import Frame, as_frame
 from sparselmm.data.grouping import GroupingEncoding
 from sparselmm.data.matrices import Block, MatrixEncoding, recode
-from sparselmm.data.transforms import Basis, State
+from sparselmm.data.transforms import Basis, State, Value
 from sparselmm.exceptions import DataError
 from sparselmm.formula.spec import ModelSpec
 
@@ -177,7 +177,7 @@ def any_missing(values: Iterable[Value], n: int) -> BoolArray:
     """Return which rows lack at least one of the values, (n,)."""
     missing = np.zeros(n, dtype=np.bool_)
     for value in values:
-        missing |= np.isnan(value.values).any(axis=1) if isinstance(value, Basis) else is_missing(value)
+        missing |= np.isnan(value.block).any(axis=1) if isinstance(value, Basis) else is_missing(value)
     return missing
 
 

@@ -11,15 +11,13 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.columns import Column, Factor, is_missing, list_some, logical, to_column
-from sparselmm.data.contrasts import level_text
+from sparselmm.data.columns import Factor, is_missing, list_some, logical, to_column
+from sparselmm.data.contrasts import Contrast, level_text
 from sparselmm.data.frame import Frame
-from sparselmm.data.transforms import CONSTANTS, ELEMENTWISE, FUNCTIONS, Basis, State, as_factor, numbers
+from sparselmm.data.transforms import CONSTANTS, ELEMENTWISE, FUNCTIONS, Basis, State, Value, as_factor, numbers
 from sparselmm.exceptions import DataError, FormulaError
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, render
-
-Value = Column | Basis
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": np.true_divide, "^": np.power,
@@ -28,7 +26,7 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 _COMPARISON: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-_NUMPY_EXTRA = {"round": np.round, "clip": np.clip}
+_NUMPY_EXTRA: dict[str, Callable[..., Any]] = {"round": np.round, "clip": np.clip}
 _NO_SUCH = {
     "ns": "natural splines: use cs(x, df=...) or cr(x, df=...)",
     "s": "smooth terms are not part of this package: use bs(x, df=...) or cs(x, df=...)",
@@ -79,21 +77,21 @@ class Evaluator:
         return "numeric" if pd.api.types.is_numeric_dtype(self.frame.series(name).dtype) else "factor"
 
     def _as_variable(self, value: Any, text: str) -> Value:
-        n = len(self.frame)
+        result: Value
         if isinstance(value, Factor | Basis):
-            length = len(value) if isinstance(value, Factor) else len(value.values)
-        elif isinstance(value, np.ndarray) and value.ndim in (1, 2):
-            length = len(value)
-            value = value.astype(np.float64, copy=False)
-            if value.ndim == 2:
-                value = Basis(value, tuple(str(j + 1) for j in range(value.shape[1])))
+            result = value
+        elif isinstance(value, np.ndarray) and value.ndim == 1:
+            result = value.astype(np.float64, copy=False)
+        elif isinstance(value, np.ndarray) and value.ndim == 2:
+            result = Basis(value.astype(np.float64, copy=False), tuple(str(j + 1) for j in range(value.shape[1])))
         elif isinstance(value, bool | int | float | np.number):
             raise FormulaError(f"{text} is the constant {value}, not a column")
         else:
-            raise FormulaError(f"{text} is not a column but {type(value).__name__}")
-        if length != n:
-            raise DataError(f"{text} has {length} values, but the data have {n} rows")
-        return value
+            raise DataError(f"{text} is not a column of the data; {self.frame.suggestion(text)}")
+        length = len(result.block) if isinstance(result, Basis) else len(result)
+        if length != len(self.frame):
+            raise DataError(f"{text} has {length} values, but the data have {len(self.frame)} rows")
+        return result
 
     # --- the tree ---------------------------------------------------------------------
 
@@ -199,7 +197,7 @@ class Evaluator:
             return self._call_table(node, args, kwargs)
         ufunc = ELEMENTWISE.get(name) or self._numpy(name)
         if ufunc is None:
-            if isinstance(CONSTANTS.get(name), Callable):  # type: ignore[arg-type]
+            if isinstance(CONSTANTS.get(name), Contrast):
                 return CONSTANTS[name](*args, **kwargs)
             raise FormulaError(self._unknown_function(node))
         if kwargs or len(args) != getattr(ufunc, "nin", len(args)):
@@ -213,7 +211,9 @@ class Evaluator:
         if prefix not in ("np", "numpy"):
             return None
         found = getattr(np, attribute, None)
-        return found if isinstance(found, np.ufunc) else _NUMPY_EXTRA.get(attribute)
+        if isinstance(found, np.ufunc):
+            return found
+        return _NUMPY_EXTRA.get(attribute)
 
     def _floats(self, value: Any) -> Any:
         if isinstance(value, np.ndarray) and value.dtype == np.bool_:
@@ -273,5 +273,5 @@ def numeric(value: Value, text: str) -> FloatArray:
         kind = "truth values" if value.is_logical else f"text or categories ({list_some(value.levels, 5)})"
         raise DataError(f"{text} must be numeric, but it holds {kind}")
     if isinstance(value, Basis):
-        raise DataError(f"{text} must be one column of numbers, but it has {value.values.shape[1]}")
+        raise DataError(f"{text} must be one column of numbers, but it has {value.block.shape[1]}")
     return value

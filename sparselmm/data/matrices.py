@@ -13,8 +13,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.data.columns import Factor, list_some
 from sparselmm.data.contrasts import Coding, coding, full_dummies
-from sparselmm.data.evaluate import Value
-from sparselmm.data.transforms import Basis
+from sparselmm.data.transforms import Basis, Value
 from sparselmm.exceptions import DataError, DesignError
 from sparselmm.formula.algebra import TermList
 from sparselmm.formula.grammar import parse_expression
@@ -61,7 +60,7 @@ class Block:
             for column in self.coding.matrix.T:
                 yield column[value.codes]
         elif isinstance(value, Basis):
-            yield from value.values.T
+            yield from value.block.T
         elif isinstance(value, np.ndarray):
             yield value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,17 @@ class Basis:
 
     Attributes
     ----------
-    values : (n, c) array
+    block : (n, c) array
         The columns.
     names : tuple of str
         Their suffixes, ``"1"``, ``"2"``, ...
     """
 
-    values: FloatArray
+    block: FloatArray
     names: tuple[str, ...]
 
+
+Value = Column | Basis
 
 ELEMENTWISE: dict[str, np.ufunc] = {
     "exp": np.exp, "sqrt": np.sqrt, "log1p": np.log1p, "expm1": np.expm1, "log2": np.log2,
@@ -41,12 +44,14 @@ ELEMENTWISE: dict[str, np.ufunc] = {
     "pmin": np.minimum, "pmax": np.maximum,
 }  # fmt: skip
 
+_CONTRASTS = {kind: Contrast(kind) for kind in ("treatment", "sum", "helmert", "poly")}
 CONSTANTS: dict[str, Any] = {
-    "pi": float(np.pi), "e": float(np.e), "TRUE": True, "True": True, "FALSE": False, "False": False, "T": True, "F": False,
-    "Inf": float("inf"), "NULL": None, "None": None,
-} | {
-    prefix + kind: Contrast(kind) for prefix in ("contr.", "") for kind in ("treatment", "sum", "helmert", "poly")
-} | {"Treatment": Contrast("treatment"), "Sum": Contrast("sum"), "Helmert": Contrast("helmert"), "Poly": Contrast("poly")}  # fmt: skip
+    "pi": float(np.pi), "Inf": float("inf"), "NULL": None, "None": None,
+    "TRUE": True, "True": True, "T": True, "FALSE": False, "False": False, "F": False,
+    **_CONTRASTS,
+    **{f"contr.{kind}": contrast for kind, contrast in _CONTRASTS.items()},
+    **{kind.capitalize(): contrast for kind, contrast in _CONTRASTS.items()},
+}  # fmt: skip
 
 
 def numbers(value: Any, where: str) -> Any:
@@ -56,7 +61,7 @@ def numbers(value: Any, where: str) -> Any:
             raise DataError(f"{where} needs numbers, but was given a factor with levels {list_some(value.levels, 5)}")
         return np.where(value.codes < 0, np.nan, value.codes.astype(np.float64))
     if isinstance(value, Basis):
-        return value.values
+        return value.block
     if isinstance(value, bool | int | float | np.ndarray):
         return value
     raise DataError(f"{where} needs numbers, not {type(value).__name__} {value!r}")
@@ -171,7 +176,7 @@ def _interval_names(points: FloatArray, right: bool, include_lowest: bool) -> li
         if len(set(texts)) == len(texts):
             break
     left_mark, right_mark = ("(", "]") if right else ("[", ")")
-    names = [f"{left_mark}{a},{b}{right_mark}" for a, b in zip(texts[:-1], texts[1:])]
+    names = [f"{left_mark}{a},{b}{right_mark}" for a, b in pairwise(texts)]
     if include_lowest and right:
         names[0] = "[" + names[0][1:]
     elif include_lowest:
@@ -198,14 +203,13 @@ def if_else(state: State, condition: Any, yes: Any, no: Any) -> Column:
         chosen = np.where(condition.codes == 1, _values(yes, len(condition)), _values(no, len(condition)))
         chosen[missing] = None
         return factor_from_values(chosen)
-    result = np.where(condition.codes == 1, numbers(yes, "ifelse()"), numbers(no, "ifelse()")).astype(np.float64)
-    result[missing] = np.nan
-    return result
+    result = np.where(condition.codes == 1, numbers(yes, "ifelse()"), numbers(no, "ifelse()"))
+    return np.where(missing, np.nan, result)
 
 
 def _values(value: Any, n: int) -> Any:
     if isinstance(value, Factor):
-        return np.append(np.asarray(value.levels, dtype=object), None)[value.codes]
+        return np.array([*value.levels, None], dtype=object)[value.codes]
     return np.full(n, value, dtype=object)
 
 
@@ -285,4 +289,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "relevel": relevel, "C": with_contrast, "interaction": interaction, "cut": cut, "as.numeric": as_numeric,
     "as.integer": as_numeric, "ifelse": if_else, "is.na": is_na, "I": identity, "c": collect, "log": log,
     "round": round_to,
-} | {name: _from_formulaic(name) for name in ("poly", "bs", "cs", "cr", "cc", "scale", "center", "standardize")}  # fmt: skip
+    **{name: _from_formulaic(name) for name in ("poly", "bs", "cs", "cr", "cc", "scale", "center", "standardize")},
+}  # fmt: skip

@@ -122,6 +122,9 @@ def _products(left: list[Term], right: list[Term]) -> list[Term]:
 def _combine(op: str, left: list[Term], right: list[Term]) -> list[Term]:
     if op == "+":
         return _unique(left + right)
+    if not left or not right:
+        # R's rule where one side is only a constant: 1*x is nothing, x*1 is x, x:1 is nothing
+        return [] if op == ":" else left
     if op == ":":
         return _products(left, right)
     if op == "*":

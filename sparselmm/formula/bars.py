@@ -11,7 +11,9 @@ from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Tex
 from sparselmm.formula.spec import RandomTerm
 
 STRUCTURES = ("us", "diag")
-PLANNED_STRUCTURES = frozenset("cs ar1 homcs hetar1 toep homtoep ou exp gau mat rr propto equalto".split())
+PLANNED_STRUCTURES = frozenset(
+    ["cs", "ar1", "homcs", "hetar1", "toep", "homtoep", "ou", "exp", "gau", "mat", "rr", "propto", "equalto"]
+)
 _BARS = ("|", "||")
 
 
@@ -120,7 +122,8 @@ def _structured(node: Call) -> Bar:
     source = render(node)
     if node.func in PLANNED_STRUCTURES:
         raise UnsupportedError(
-            f"the covariance structure {node.func}() in {source} is not yet supported; available: {', '.join(STRUCTURES)}"
+            f"the covariance structure {node.func}() in {source} is not yet supported; "
+            f"available: {', '.join(STRUCTURES)}"
         )
     if node.func not in STRUCTURES:
         raise FormulaError(

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 PLAIN_NAME = re.compile(r"(?:[^\W\d]|\.(?!\d))[\w.]*\Z")
-CONSTANT_NAMES = {"TRUE": "True", "FALSE": "False", "T": "True", "F": "False"}
+_PYTHON_WORDS = {"TRUE": "True", "FALSE": "False", "NULL": "None"}
+_R_WORDS = {python: r for r, python in _PYTHON_WORDS.items()}
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,5 @@ def _operator(op: str, style: Style) -> str:
 
 
 def _render_name(name: str, style: Style) -> str:
-    if style.python:
-        name = CONSTANT_NAMES.get(name, name) if name in ("TRUE", "FALSE") else name
+    name = (_PYTHON_WORDS if style.python else _R_WORDS).get(name, name)
     return name if PLAIN_NAME.match(name) else f"`{name}`"

@@ -1,0 +1,104 @@
+"""Which rows of the data enter the likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from sparselmm._typing import BoolArray, FloatArray, IntArray
+from sparselmm.data.columns import Factor, describe_rows, is_missing
+from sparselmm.data.transforms import Basis, Value
+from sparselmm.exceptions import DataError, Message, ParameterError
+
+NA_ACTIONS = ("omit", "exclude", "fail")
+
+
+def check_na_action(na_action: str) -> None:
+    """Refuse an unknown rule for missing values."""
+    if na_action not in NA_ACTIONS:
+        raise ParameterError(f"na_action must be one of {', '.join(NA_ACTIONS)}, not {na_action!r}")
+
+
+def missing_rows(value: Value) -> BoolArray:
+    """Return which rows lack a value, (n,)."""
+    if isinstance(value, Basis):
+        return np.asarray(np.isnan(value.block).any(axis=1))
+    return is_missing(value)
+
+
+def usable_rows(
+    named: Sequence[tuple[str, Value]], weights: FloatArray | None, index: pd.Index, na_action: str
+) -> tuple[IntArray, list[Message]]:
+    """Return the positions of complete rows with positive weight, and messages about the others.
+
+    Parameters
+    ----------
+    named : sequence of (str, value)
+        Everything the model uses, the weights included, with names for messages.
+    weights : (n,) array or None
+        Prior weights.
+    index : pandas.Index
+        Labels of the rows.
+    na_action : str
+        ``"fail"`` raises when something is missing.
+    """
+    n = len(index)
+    missing_in = {name: mask for name, value in named if (mask := missing_rows(value)).any()}
+    missing = np.zeros(n, dtype=np.bool_)
+    for mask in missing_in.values():
+        missing |= mask
+    messages = [_report_missing(missing, missing_in, index, na_action)] if missing_in else []
+    usable = ~missing
+    if weights is not None and (weights == 0).any():
+        zero = usable & (weights == 0)
+        usable &= weights > 0
+        messages.append(Message("zero_weights", "info", f"{zero.sum()} of {n} rows have weight zero and are left out."))
+    if not usable.any():
+        reason = "; ".join(f"{name} is missing in {mask.sum()}" for name, mask in missing_in.items())
+        raise DataError(f"none of the {n} rows can be used: {reason or 'all weights are zero'}")
+    for name, value in named:
+        _check_finite(name, value, usable, index)
+    return np.flatnonzero(usable), messages
+
+
+def _report_missing(missing: BoolArray, missing_in: dict[str, BoolArray], index: pd.Index, na_action: str) -> Message:
+    rows = np.flatnonzero(missing)
+    where = ", ".join(f"{name} ({mask.sum()})" for name, mask in missing_in.items())
+    what = f"{len(rows)} of {len(missing)} rows have missing values, in {where}: "
+    if na_action == "fail":
+        raise DataError(what + describe_rows(rows, index))
+    return Message("rows_dropped", "info", what + describe_rows(rows, index, 50) + ".", "They are left out of the fit.")
+
+
+def _check_finite(name: str, value: Value, usable: BoolArray, index: pd.Index) -> None:
+    if isinstance(value, Factor):
+        return
+    infinite = np.isinf(value.block).any(axis=1) if isinstance(value, Basis) else np.isinf(value)
+    rows = np.flatnonzero(infinite & usable)
+    if len(rows):
+        raise DataError(f"{name} is infinite in {describe_rows(rows, index)}")
+
+
+def take(values: FloatArray, rows: IntArray, n: int) -> FloatArray:
+    """Return some of n rows; the same array when they are all wanted."""
+    return values if len(rows) == n else values[rows]
+
+
+def take_value(value: Value, rows: IntArray, n: int) -> Value:
+    """Return some rows of a value; factors lose the levels no row has."""
+    if isinstance(value, Factor):
+        return (value if len(rows) == n else value.take(rows)).drop_unused()
+    if isinstance(value, Basis):
+        return value if len(rows) == n else Basis(value.block[rows], value.names)
+    return take(value, rows, n)
+
+
+def own(values: FloatArray, source: FloatArray) -> FloatArray:
+    """Return a contiguous, read-only array that shares no memory with the caller's ``source``."""
+    result = np.ascontiguousarray(values)
+    if result.base is source or result is source or np.may_share_memory(result, source):
+        result = result.copy()
+    result.flags.writeable = False
+    return result
