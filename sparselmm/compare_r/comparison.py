@@ -16,6 +16,15 @@ __all__ = ["Comparison", "ComparisonRow", "Estimate", "pair_up"]
 #: Relative rounding error allowed to two evaluations of the same criterion at the same theta.
 DEFINITION_TOLERANCE = 1e-8
 
+_TITLES = {
+    "fixed effect": "Fixed effects",
+    "std. error": "Standard errors",
+    "random sd": "Standard deviations",
+    "random corr": "Correlations",
+    "fit statistic": "Fit statistics",
+    "count": "Counts",
+}
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -142,7 +151,7 @@ class Comparison:
         kind = ""
         for row in self.rows:
             if row.kind != kind:
-                lines.append((row.kind.capitalize() + "s", "", "", "", "", ""))
+                lines.append((_TITLES.get(row.kind, row.kind), "", "", "", "", ""))
                 kind = row.kind
             mark = row.remark if row.remark else ("" if row.agrees else "differs")
             values = (_show(row.here, 10), _show(row.r, 10), _show(row.difference, 2), _show(row.scaled_difference, 2))

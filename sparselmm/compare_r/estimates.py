@@ -28,13 +28,13 @@ def estimates_here(fit: Any) -> list[Estimate]:
     beta, se = np.asarray(fit.params, dtype=float), np.asarray(fit.bse, dtype=float)
     frame = fit.varcorr.to_frame()
     labels = {str(term.name): str(term.label) for term in fit.varcorr.terms}
-    rows = [
-        (labels.get(str(grp), str(grp)), str(grp), _spelled(var1, r_names), _spelled(var2, r_names), float(sdcor))
+    components = [
+        _component(labels.get(str(grp), str(grp)), str(grp), _present(var1, var2), r_names, float(sdcor))
         for grp, var1, var2, sdcor in zip(frame["grp"], frame["var1"], frame["var2"], frame["sdcor"])
     ]
     statistics = [(name, float(getattr(fit, attribute))) for name, attribute in _STATISTICS]
     counts = {"nobs": fit.nobs, "df.resid": fit.df_resid, "fixed effects": len(names)}
-    return _assemble(names, keys, beta, se, rows, statistics, counts, fit.ngroups)
+    return _assemble(names, keys, beta, se, components, statistics, counts, fit.ngroups)
 
 
 def estimates_r(record: Mapping[str, Any]) -> list[Estimate]:
@@ -42,15 +42,22 @@ def estimates_r(record: Mapping[str, Any]) -> list[Estimate]:
     params, varcorr, ngroups = record["params"], record["varcorr"], record["ngroups"]
     names = [str(name) for name in params["names"]]
     present = {str(label) for label in ngroups["names"]}
-    rows = [
-        (_without_copy(grp, present), grp, var1, var2, _float(sdcor))
+    components = [
+        _component(_without_copy(grp, present), grp, _present(var1, var2), {}, _float(sdcor))
         for grp, var1, var2, sdcor in zip(varcorr["grp"], varcorr["var1"], varcorr["var2"], varcorr["sdcor"])
     ]
     statistics = [(name, _float(record[attribute])) for name, attribute in _STATISTICS]
     counts = {"nobs": record["nobs"], "df.resid": record["df_resid"], "fixed effects": len(names)}
     groups = dict(zip(ngroups["names"], ngroups["values"]))
     return _assemble(
-        names, list(map(_key, names)), _array(params["values"]), _array(params["bse"]), rows, statistics, counts, groups
+        names,
+        list(map(_key, names)),
+        _array(params["values"]),
+        _array(params["bse"]),
+        components,
+        statistics,
+        counts,
+        groups,
     )
 
 
@@ -73,34 +80,31 @@ def _assemble(
     keys: Sequence[str],
     beta: FloatArray,
     se: FloatArray,
-    varcorr: Sequence[tuple[str, str, str | None, str | None, float]],
+    components: Sequence[Estimate],
     statistics: Sequence[tuple[str, float]],
     counts: Mapping[str, Any],
     ngroups: Mapping[str, int],
 ) -> list[Estimate]:
     out = [Estimate("fixed effect", n, k, float(b), float(s)) for n, k, b, s in zip(names, keys, beta, se)]
     out += [Estimate("std. error", n, k, float(s), float(s)) for n, k, s in zip(names, keys, se)]
-    out += [_component(*row) for row in varcorr]
+    out += components
     out += [Estimate("fit statistic", name, name, value) for name, value in statistics]
     out += [Estimate("count", name, name, float(value), 0.0) for name, value in counts.items()]
     out += [Estimate("count", f"levels of {g}", f"levels of {_key(str(g))}", float(m), 0.0) for g, m in ngroups.items()]
     return out
 
 
-def _component(label: str, shown: str, var1: str | None, var2: str | None, sdcor: float) -> Estimate:
-    parts = [_key(v) for v in (var1, var2) if v is not None]
+def _component(label: str, shown: str, columns: Sequence[str], r_names: Mapping[str, str], value: float) -> Estimate:
     # the two sides of a correlation may come in either order
-    key = " | ".join([_key(label), *sorted(parts)])
-    name = " ".join([shown, *(v for v in (var1, var2) if v is not None)])
+    parts = sorted(_key(r_names.get(column, _r_spelling(column))) for column in columns)
+    key, name = " | ".join([_key(label), *parts]), " ".join([shown, *columns])
     if len(parts) == 2:
-        return Estimate("random corr", name, key, sdcor)
-    return Estimate("random sd", name, key, sdcor, abs(sdcor))
+        return Estimate("random corr", name, key, value)
+    return Estimate("random sd", name, key, value, abs(value))
 
 
-def _spelled(name: Any, r_names: Mapping[str, str]) -> str | None:
-    if name is None or name != name:
-        return None
-    return r_names.get(str(name), _r_spelling(str(name)))
+def _present(*names: Any) -> list[str]:
+    return [str(name) for name in names if name is not None and name == name]
 
 
 def _r_spelling(name: str) -> str:

@@ -207,9 +207,11 @@ def _convergence(fit: SummarizableFit) -> str:
     report = fit.optimizer_report
     if report is None:
         return "not optimized (theta was given)"
+    if report.n_evaluations <= 1 and report.message:
+        return str(report.message)
     status = getattr(report.status, "value", report.status)
     evaluations = f"{report.n_evaluations} evaluation{'' if report.n_evaluations == 1 else 's'}"
-    return f"{report.name}: {status} after {evaluations}"
+    return f"{status} after {evaluations} ({report.message or report.name})"
 
 
 def _floats(values: Sequence[float] | FloatArray | pd.Series[float]) -> tuple[float, ...]:

@@ -78,7 +78,7 @@ def test_frame_and_text(comparison):
     assert (frame["remark"] == "").all()
     text = str(comparison)
     assert "lme4 1.1.31" in text
-    assert "Subject Intercept Days" not in text
+    assert "  Subject Intercept Days 0.0655" in text
     assert "REML criterion: 1743.62827196 here" in text
     assert text.endswith("The two agree within 0.001 of each scale.")
     assert isinstance(comparison, Comparison)

@@ -37,7 +37,9 @@ class FakeFit:
     dropped_columns: tuple = ()
     messages: tuple = ()
     optimizer_report: object = field(
-        default_factory=lambda: SimpleNamespace(name="bobyqa", status="converged", message="xtol", n_evaluations=57)
+        default_factory=lambda: SimpleNamespace(
+            name="bobyqa", status="converged", message="bobyqa: converged", n_evaluations=57
+        )
     )
     formula: str = "Reaction ~ Days + (Days | Subject)"
     weights_name: str | None = None

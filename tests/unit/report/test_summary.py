@@ -42,7 +42,7 @@ Correlation of Fixed Effects:
      Intrcp
 Days -0.138
 
-Convergence: bobyqa: converged after 57 evaluations"""
+Convergence: converged after 57 evaluations (bobyqa: converged)"""
 
 
 def test_text_has_the_layout_of_r(fit):
@@ -141,8 +141,10 @@ def test_own_verdict_on_convergence_comes_first(fit):
 
 def test_fit_at_given_theta_has_no_optimizer(fit):
     assert summarize(fit.but(optimizer_report=None)).content.convergence == "not optimized (theta was given)"
+    given = SimpleNamespace(name="fixed", status="stopped", message="theta was given", n_evaluations=1)
+    assert summarize(fit.but(optimizer_report=given)).content.convergence == "theta was given"
     report = SimpleNamespace(name="cobyla", status="failed", message="", n_evaluations=1)
-    assert summarize(fit.but(optimizer_report=report)).content.convergence == "cobyla: failed after 1 evaluation"
+    assert summarize(fit.but(optimizer_report=report)).content.convergence == "failed after 1 evaluation (cobyla)"
 
 
 class _Checker(html.parser.HTMLParser):
