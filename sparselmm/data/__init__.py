@@ -1,7 +1,17 @@
 """Data: any table in, the rows of the model out."""
 
+from sparselmm.data.arrays import design_from_arrays
 from sparselmm.data.build import build_design
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm
 from sparselmm.data.encoding import EncodingSpec, r_names
 
-__all__ = ["Design", "DesignTerm", "EncodingSpec", "GroupedTerm", "SparseTerm", "build_design", "r_names"]
+__all__ = [
+    "Design",
+    "DesignTerm",
+    "EncodingSpec",
+    "GroupedTerm",
+    "SparseTerm",
+    "build_design",
+    "design_from_arrays",
+    "r_names",
+]
