@@ -20,7 +20,9 @@ search_theta <- function(devfun, start, lower, thorough = TRUE) {
   upper <- rep(Inf, length(start))
   starts <- list(start)
   if (thorough) {
-    starts <- c(starts, list(0.6 * start + 0.15, 0.2 * start + 0.02, 3 * start - 0.1))
+    set.seed(1)
+    random <- lapply(1:8, function(i) ifelse(lower == 0, 0.6 * abs(rnorm(length(start))), 0.4 * rnorm(length(start))))
+    starts <- c(starts, list(0.6 * start + 0.15, 0.2 * start + 0.02, 3 * start - 0.1), random)
   }
   best <- list(par = start, fval = devfun(start), name = "start")
   keep <- function(par, name) {
