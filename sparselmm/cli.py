@@ -215,7 +215,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _write_script(arguments: argparse.Namespace) -> int:
     from sparselmm.compare_r import ExchangeTable, RModel, write_r_script
     from sparselmm.exceptions import DataError
+    from sparselmm.formula import parse_formula
 
+    parse_formula(arguments.formula)
     frame = _data(arguments)
     named = [name for name in (arguments.weights, arguments.offset) if name is not None]
     for name in named:

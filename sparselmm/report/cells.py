@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sparselmm._typing import FloatArray
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 STARS_LEGEND = "Signif. codes: 0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1"
+_LEVEL = re.compile(r"\[(?:[A-Z]\.)?([^\[\]]+)\](?=:|$)")
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 
 
@@ -116,10 +118,13 @@ def stars(p: float) -> str:
 
 
 def short_names(names: tuple[str, ...], width: int = 6) -> tuple[str, ...]:
-    """Return distinct short forms: lower-case vowels go first, then other lower-case letters, from the end."""
-    longest = max(map(len, names), default=0)
-    for target in range(width, longest):
-        short = tuple(_shorten(name, target) for name in names)
+    """Return distinct short forms: lower-case vowels go first, then other lower-case letters, from the end.
+
+    The brackets of factor levels are left out: ``f[T.b]`` becomes ``fb``.
+    """
+    plain = tuple(_LEVEL.sub(r"\1", name) for name in names)
+    for target in range(width, max(map(len, plain), default=0)):
+        short = tuple(_shorten(name, target) for name in plain)
         if len(set(short)) == len(set(names)):
             return short
     return names

@@ -102,6 +102,7 @@ def test_categorical(run, sleepstudy):
         (["fit", *SLEEPSTUDY, "--weights", "nothing"], "nothing"),
         (["compare-r", *SLEEPSTUDY, "--r-output", "none.json"], "cannot read none.json"),
         (["write-r-script", *SLEEPSTUDY, "--weights", "nothing"], "nothing"),
+        (["write-r-script", "Reaction ~ (Days | ", "--dataset", "sleepstudy"], "Days"),
         (["write-r-script", *SLEEPSTUDY, "--data-out", "no/such/folder.csv"], "cannot write"),
         (["write-r-script", "y ~ 1 + (1 | s)", "--dataset", "insteval"], "--data-out"),
     ],

@@ -245,6 +245,7 @@ def test_wide_correlation_is_folded(fit):
 
 def test_short_names_are_distinct():
     assert short_names(("Intercept", "MachineB", "Days")) == ("Intrcp", "MachnB", "Days")
+    assert short_names(("recipe[T.B]", "recipe[T.C]:temperature[T.185]")) == ("recipB", "rC:t185")
     names = tuple(f"variable_{c}" for c in "abcdef")
     assert len(set(short_names(names))) == 6
 
