@@ -26,7 +26,7 @@ _SPECIAL = {
     "%": r"\%",
     "#": r"\#",
     "_": r"\_",
-    "~": r"\textasciitilde{}",
+    "~": r"{$\sim$}",
     "^": r"\textasciicircum{}",
     "|": r"\textbar{}",
     "<": r"\textless{}",
@@ -90,7 +90,7 @@ def _head(content: SummaryContent) -> list[str]:
         *([f"Weights: {escape_latex(content.weights_name)}"] if content.weights_name else []),
         f"Observations: {content.nobs}; groups: {groups}",
     ]
-    return [rf"{part}\par" for part in parts] + [r"\medskip"]
+    return [r"\smallskip", *[rf"{part}\par" for part in parts], r"\medskip"]
 
 
 def _criterion_title(content: SummaryContent) -> str:
