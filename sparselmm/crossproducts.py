@@ -1,8 +1,9 @@
 """Cross-products of the design: everything the criterion needs of the n rows, formed once.
 
-The fixed-effects matrix enters as ``X R⁻¹``, where R is the triangular factor of √W X, and the
-response as ``y - o - X b0``, where b0 is the weighted least-squares fit. So the sums below hold
-no large common parts that would cancel (architecture, "numerical guard"); `Basis` undoes both.
+Columns of X far from zero are centred (where X has a constant column) and scaled, and the response
+enters as ``y - o - X b0`` with b0 the weighted least-squares fit, so the sums hold no large common
+parts that would cancel (architecture, "numerical guard"). Centres are rounded to few binary digits
+and scales are powers of two: products of integers and dummies stay exact. `Basis` undoes both.
 """
 
 from __future__ import annotations
@@ -21,34 +22,74 @@ from sparselmm.linalg.blocks import BlockGram, BlockPairs
 from sparselmm.linalg.rank import triangular_factor
 
 CHUNK_ROWS = 262_144
+NEAR = 1.0  # a column of X is centred when its mean exceeds so many standard deviations
+FAR = 10.0  # a column of Z is centred when its mean exceeds so many standard deviations
 
 
 @dataclass(frozen=True)
 class Basis:
     """How X and y were transformed before their products were summed.
 
+    The transformed matrix is ``X_t = X C = (X - x0 c')·diag(s)``, x0 the constant column.
+
     Attributes
     ----------
-    R : (p, p) array
-        Upper triangular; the transformed matrix is ``X R⁻¹``.
+    position : int
+        The constant column of X; -1 without one.
+    centre : (p,) array
+        c, multiples of the constant column; zero for itself.
+    scale : (p,) array
+        s, powers of two.
     b0 : (p,) array
-        Coefficients whose fit ``X b0`` was subtracted from ``y - offset``.
+        Coefficients of X_t whose fit was subtracted from ``y - offset``.
     """
 
-    R: FloatArray
+    position: int
+    centre: FloatArray
+    scale: FloatArray
     b0: FloatArray
 
     @property
     def logdet(self) -> float:
-        """``2 log|det R|``, what the transformation takes from log|X'V⁻¹X|."""
-        return 2.0 * float(np.sum(np.log(np.abs(np.diag(self.R)))))
+        """``-2 log|det C|``, what the transformation takes from log|X'V⁻¹X|."""
+        return -2.0 * float(np.sum(np.log(self.scale)))
+
+    @property
+    def matrix(self) -> FloatArray:
+        """C, (p, p)."""
+        C = np.diag(self.scale)
+        if self.position >= 0:
+            C[self.position] -= self.centre * self.scale
+        return C
+
+    def apply(self, X: FloatArray) -> FloatArray:
+        """Return X_t of rows of X."""
+        if self.position < 0 or not self.centre.any():
+            return X * self.scale
+        out: FloatArray = X - X[:, self.position, None] * self.centre
+        out *= self.scale
+        return out
 
     def coefficients(self, gamma: FloatArray) -> FloatArray:
-        """Return β of the coefficients γ of the transformed problem."""
-        if not len(gamma):
-            return gamma.copy()
-        out: FloatArray = self.b0 + solve_triangular(self.R, gamma)
+        """Return β of coefficients γ of the transformed problem."""
+        out: FloatArray = self.matrix @ (self.b0 + gamma)
         return out
+
+
+@dataclass(frozen=True)
+class Centre:
+    """Multiples of a term's constant column that were taken from its columns far from zero.
+
+    Attributes
+    ----------
+    position : int
+        The constant column.
+    multiples : tuple of float
+        One per column; zero for columns left as they are.
+    """
+
+    position: int
+    multiples: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -69,6 +110,8 @@ class CrossProducts:
         Σ log w.
     basis : Basis
         The transformation of X and y.
+    centres : tuple of Centre or None
+        The transformation of each term's Z.
     """
 
     gram: BlockGram
@@ -78,19 +121,23 @@ class CrossProducts:
     p: int
     sum_log_weights: float
     basis: Basis
+    centres: tuple[Centre | None, ...] = ()
 
     @classmethod
-    def from_design(cls, design: Design, basis: Basis | None = None) -> CrossProducts:
-        """Sum the products of all rows, in chunks; ``basis`` fixes the transformation."""
-        basis = basis or _pilot_basis(design)
+    def from_design(
+        cls, design: Design, basis: Basis | None = None, centres: tuple[Centre | None, ...] | None = None
+    ) -> CrossProducts:
+        """Sum the products of all rows, in chunks; ``basis`` and ``centres`` fix the transformations."""
+        centres = tuple(find_centre(t) for t in design.terms) if centres is None else centres
+        design = _with_centred_terms(design, centres)
+        basis = basis or pilot_basis(design)
         m, k = tuple(t.m for t in design.terms), tuple(t.k for t in design.terms)
         offsets = np.concatenate([[0], np.cumsum(np.array(m, dtype=np.int64) * np.array(k, dtype=np.int64))])
         p = design.p
         ZtWXy = np.zeros((int(offsets[-1]), p + 1))
         XytWXy = np.zeros((p + 1, p + 1))
-        Rinv = solve_triangular(basis.R, np.eye(p)) if p else np.zeros((0, 0))
         for rows in _chunks(design.n):
-            Xy, WXy = _transformed(design, basis, Rinv, rows)
+            Xy, WXy = _transformed(design, basis, rows)
             XytWXy += Xy.T @ WXy
             for t, term in enumerate(design.terms):
                 ZtWXy[offsets[t] : offsets[t + 1]] += _term_products(term, WXy, rows)
@@ -107,23 +154,24 @@ class CrossProducts:
             p=p,
             sum_log_weights=_sum_log(design.weights),
             basis=basis,
+            centres=centres,
         )
 
     def with_response(self, design: Design, y: FloatArray) -> CrossProducts:
         """Return the cross-products of the same design with another response; Z and X parts are shared."""
-        design = replace(design, y=y)
+        design = _with_centred_terms(replace(design, y=y), self.centres)
         p = self.p
-        Rinv = solve_triangular(self.basis.R, np.eye(p)) if p else np.zeros((0, 0))
-        raw = Basis(self.basis.R, np.zeros(p))
-        gamma = np.zeros(p)
+        basis = replace(self.basis, b0=np.zeros(p))
+        right = np.zeros(p)
         for rows in _chunks(design.n):
-            Xy, WXy = _transformed(design, raw, Rinv, rows)
-            gamma += Xy[:, :p].T @ WXy[:, p]
-        basis = Basis(self.basis.R, raw.coefficients(gamma))
+            Xy, WXy = _transformed(design, basis, rows)
+            right += Xy[:, :p].T @ WXy[:, p]
+        if p:
+            basis = replace(basis, b0=frozen(np.linalg.lstsq(self.XytWXy[:p, :p], right)[0]))
         ZtWXy, XytWXy = self.ZtWXy.copy(), self.XytWXy.copy()
         ZtWXy[:, p], XytWXy[p], XytWXy[:, p] = 0.0, 0.0, 0.0
         for rows in _chunks(design.n):
-            Xy, WXy = _transformed(design, basis, Rinv, rows)
+            Xy, WXy = _transformed(design, basis, rows)
             XytWXy[:, p] += Xy.T @ WXy[:, p]
             for t, term in enumerate(design.terms):
                 a, b = self.gram.offsets[t], self.gram.offsets[t + 1]
@@ -133,10 +181,10 @@ class CrossProducts:
 
     def __add__(self, other: CrossProducts) -> CrossProducts:
         """Add the statistics of further rows summed with the same basis, levels and columns."""
-        same = self.basis is other.basis or (
-            np.array_equal(self.basis.R, other.basis.R) and np.array_equal(self.basis.b0, other.basis.b0)
+        same = all(
+            np.array_equal(getattr(self.basis, x), getattr(other.basis, x)) for x in ("centre", "scale", "b0")
         )
-        if not same or self.gram.m != other.gram.m or self.gram.k != other.gram.k:
+        if not same or self.centres != other.centres or self.gram.m != other.gram.m or self.gram.k != other.gram.k:
             raise ValueError("cross-products can only be added when they share basis, levels and columns")
         pairs = {key: _merge(self.gram.pairs[key], other.gram.pairs[key]) for key in self.gram.pairs}
         return CrossProducts(
@@ -147,7 +195,34 @@ class CrossProducts:
             p=self.p,
             sum_log_weights=self.sum_log_weights + other.sum_log_weights,
             basis=self.basis,
+            centres=self.centres,
         )
+
+
+def find_centre(term: DesignTerm) -> Centre | None:
+    """Return the centring of a term with columns far from zero beside a constant one, or None."""
+    if not isinstance(term, GroupedTerm) or term.structure != "us" or term.k == 1:
+        return None
+    position = constant_column(term.Z)
+    if position < 0:
+        return None
+    mean, sd = term.Z.mean(axis=0), term.Z.std(axis=0)
+    far = (np.abs(mean) > FAR * sd) & (sd > 0)
+    far[position] = False
+    centre = np.where(far, rounded(mean, sd) / term.Z[0, position], 0.0)
+    return Centre(position, tuple(float(c) for c in centre)) if centre.any() else None
+
+
+def _with_centred_terms(design: Design, centres: tuple[Centre | None, ...]) -> Design:
+    if not any(centres):
+        return design
+    terms = []
+    for term, centre in zip(design.terms, centres):
+        if centre is not None and isinstance(term, GroupedTerm):
+            Z = term.Z - np.outer(term.Z[:, centre.position], centre.multiples)
+            term = replace(term, Z=Z)
+        terms.append(term)
+    return replace(design, terms=tuple(terms))
 
 
 def _sum_log(weights: FloatArray | None) -> float:
@@ -159,33 +234,58 @@ def _chunks(n: int) -> Iterator[slice]:
         yield slice(start, min(start + CHUNK_ROWS, n))
 
 
-def _pilot_basis(design: Design) -> Basis:
-    """Return R and the least-squares fit from one chunked QR of √W [X y-o]."""
+def rounded(values: FloatArray, granularity: FloatArray) -> FloatArray:
+    """Return values rounded to multiples of the power of two not above the granularity."""
+    unit = np.exp2(np.floor(np.log2(np.where(granularity > 0, granularity, 1.0))))
+    out: FloatArray = np.round(values / unit) * unit
+    return out
+
+
+def constant_column(A: FloatArray) -> int:
+    """Return the position of a constant, nonzero column of A, -1 without one."""
+    if not len(A):
+        return -1
+    for j in np.flatnonzero(A[0]):
+        if np.all(A[:, j] == A[0, j]):
+            return int(j)
+    return -1
+
+
+def pilot_basis(design: Design) -> Basis:
+    """Return centres and scales from the first rows and the least-squares fit of all of them."""
     p = design.p
     if p == 0:
-        return Basis(np.zeros((0, 0)), np.zeros(0))
+        return Basis(-1, np.zeros(0), np.zeros(0), np.zeros(0))
+    head = design.X[:CHUNK_ROWS]
+    position = constant_column(design.X)
+    mean, sd = head.mean(axis=0), head.std(axis=0)
+    centre = np.zeros(p)
+    if position >= 0:
+        far = np.abs(mean) > NEAR * sd
+        far[position] = False
+        centre[far] = rounded(mean, sd)[far] / design.X[0, position]
+    size = np.sqrt((head**2).mean(axis=0) if position < 0 else np.where(centre != 0, sd**2, (head**2).mean(axis=0)))
+    scale = np.exp2(-np.floor(np.log2(np.where(size > 0, size, 1.0))))
+    basis = Basis(position, frozen(centre), frozen(scale), np.zeros(p))
     R = np.zeros((0, p + 1))
     for rows in _chunks(design.n):
-        block = np.empty((rows.stop - rows.start, p + 1))
-        block[:, :p] = design.X[rows]
-        block[:, p] = _centred(design, rows)
+        Xy, _ = _transformed(design, basis, rows)
         if design.weights is not None:
-            block *= np.sqrt(design.weights[rows])[:, None]
-        R = triangular_factor(np.vstack([R, block]) if len(R) else block)
-    Rx = np.ascontiguousarray(R[:p, :p])
-    return Basis(frozen(Rx), frozen(solve_triangular(Rx, R[:p, p])))
+            Xy *= np.sqrt(design.weights[rows])[:, None]
+        R = triangular_factor(np.vstack([R, Xy]) if len(R) else Xy)
+    return replace(basis, b0=frozen(solve_triangular(R[:p, :p], R[:p, p])))
 
 
 def _centred(design: Design, rows: slice) -> FloatArray:
     return design.y[rows] if design.offset is None else design.y[rows] - design.offset[rows]
 
 
-def _transformed(design: Design, basis: Basis, Rinv: FloatArray, rows: slice) -> tuple[FloatArray, FloatArray]:
+def _transformed(design: Design, basis: Basis, rows: slice) -> tuple[FloatArray, FloatArray]:
     """Return the transformed [X y] and W[X y] of a chunk of rows, each (c, p + 1)."""
-    X, y = design.X[rows], _centred(design, rows)
-    Xy = np.empty((len(y), design.p + 1))
-    np.matmul(X, Rinv, out=Xy[:, : design.p])
-    Xy[:, -1] = y - X @ basis.b0
+    p = design.p
+    Xy = np.empty((rows.stop - rows.start, p + 1))
+    Xy[:, :p] = basis.apply(design.X[rows])
+    Xy[:, p] = _centred(design, rows) - Xy[:, :p] @ basis.b0
     if design.weights is None:
         return Xy, Xy
     return Xy, Xy * design.weights[rows, None]

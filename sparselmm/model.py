@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.covariance import make_structure
+from sparselmm.covariance import Centred, Unstructured, make_structure
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.data.design import Design
@@ -32,7 +32,7 @@ WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
     "not_converged": ConvergenceWarning,
     "singular": SingularFitWarning,
 }
-BOUNDARY_TOL = 1e-5
+BOUNDARY_TOL = 0.02
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,14 @@ class Problem:
         """Form the cross-products of a design and choose its solver."""
         if solver is not None and solver not in SYSTEMS:
             raise ParameterError(f"unknown solver {solver!r}; there are {', '.join(SYSTEMS)}")
-        parameters = ParameterMap(tuple(make_structure(t.structure, t.k) for t in design.terms))
         crossproducts = CrossProducts.from_design(design)
+        structures = []
+        for term, centre in zip(design.terms, crossproducts.centres):
+            structure = make_structure(term.structure, term.k)
+            if centre is not None and isinstance(structure, Unstructured):
+                structure = Centred(structure, centre.position, centre.multiples)
+            structures.append(structure)
+        parameters = ParameterMap(tuple(structures))
         return cls(design, Engine(crossproducts, parameters, partial(make_system, name=solver)))
 
     def with_response(self, y: FloatArray) -> Problem:
@@ -151,7 +157,7 @@ def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> Floa
     """Return the canonical parameters, those near a bound put on it where the criterion is not worse."""
     par = parameters.canonical(par)
     lower = parameters.lower()
-    near = np.isfinite(lower) & (par > lower) & (par < lower + BOUNDARY_TOL)
+    near = np.isfinite(lower) & (par > lower) & (par < lower + BOUNDARY_TOL * recorder.typical(par))
     if near.any():
         moved = parameters.canonical(np.where(near, lower, par))
         if recorder.value(moved) <= recorder.best_value:

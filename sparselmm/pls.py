@@ -43,6 +43,16 @@ class ParameterMap:
         """Return the templates of all terms."""
         return tuple(s.template(x) for s, x in zip(self.structures, self.split(par)))
 
+    def reported_templates(self, par: FloatArray) -> Templates:
+        """Return the templates of all terms in the user's coordinates."""
+        return tuple(s.reported_template(x) for s, x in zip(self.structures, self.split(par)))
+
+    def reported_modes(self, b: FloatArray, gram: BlockGram) -> FloatArray:
+        """Return conditional modes, (q,), in the user's coordinates."""
+        parts = np.split(b, gram.offsets[1:-1])
+        modes = [s.reported_modes(x.reshape(-1, s.k)).ravel() for s, x in zip(self.structures, parts)]
+        return np.concatenate(modes)
+
     def theta(self, par: FloatArray) -> FloatArray:
         """Return lme4's θ of the free parameters."""
         return np.concatenate([s.theta(x) for s, x in zip(self.structures, self.split(par))])

@@ -12,6 +12,7 @@ from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
 from sparselmm.criterion import Criterion
+from sparselmm.crossproducts import Basis
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.exceptions import Message
 from sparselmm.linalg.blocks import apply_factor
@@ -167,7 +168,7 @@ class FitResult:
     @cached_property
     def varcorr(self) -> VarCorr:
         """Variances and correlations of the random terms."""
-        templates = self.engine.parameters.templates(self.par)
+        templates = self.engine.parameters.reported_templates(self.par)
         terms = tuple(
             TermCovariance(t.name, t.label, t.columns, frozen(self.sigma**2 * (T @ T.T)))
             for t, T in zip(self.design.terms, templates)
@@ -227,6 +228,14 @@ def singular_terms(result: FitResult) -> list[str]:
     return out
 
 
+def original_RX(RX: FloatArray, basis: Basis) -> FloatArray:
+    """Return the upper triangular factor, positive on the diagonal, of X'V⁻¹X for X as the user has it."""
+    if not len(RX):
+        return RX
+    R = np.linalg.qr(np.linalg.solve(basis.matrix.T, RX.T).T, mode="r")
+    return np.asarray(R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None])
+
+
 def build_result(
     design: Design,
     engine: Engine,
@@ -239,7 +248,7 @@ def build_result(
     xp = engine.crossproducts
     df = criterion.df(xp.n, xp.p)
     u = pls.spherical(solution)
-    b = apply_factor(u[:, None], solution.templates, xp.gram)[:, 0]
+    b = engine.parameters.reported_modes(apply_factor(u[:, None], solution.templates, xp.gram)[:, 0], xp.gram)
     return FitResult(
         design=design,
         engine=engine,
@@ -251,7 +260,7 @@ def build_result(
         ldRX2=solution.ldRX2,
         pwrss=solution.pwrss,
         beta=frozen(xp.basis.coefficients(solution.gamma)),
-        RX=frozen(solution.RX @ xp.basis.R),
+        RX=frozen(original_RX(solution.RX, xp.basis)),
         sigma=float(np.sqrt(solution.pwrss / df)),
         u=frozen(u),
         b=frozen(b),

@@ -9,7 +9,9 @@ import scipy.sparse as sp
 import scipy.sparse.linalg
 
 from sparselmm._typing import FloatArray
+from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import ParameterError
+from sparselmm.linalg import make_system
 from sparselmm.linalg.blocks import apply_transposed
 from sparselmm.model import Problem
 from sparselmm.result import FitResult
@@ -34,7 +36,7 @@ class Matrices:
     @property
     def Lambda(self) -> sp.csr_array:
         """Relative covariance factor Λ(θ), (q, q), lower triangular and block diagonal."""
-        templates = self.problem.engine.parameters.templates(self.result.par)
+        templates = self.problem.engine.parameters.reported_templates(self.result.par)
         blocks = [sp.kron(sp.eye_array(t.m), T) for t, T in zip(self.result.design.terms, templates)]
         return sp.csr_array(sp.block_diag(blocks, format="csr"))
 
@@ -49,26 +51,44 @@ class Matrices:
         return self._factor()[1]
 
     def _factor(self) -> tuple[Any, Any]:
+        """Return L and P in the user's coordinates."""
         parameters = self.problem.engine.parameters
-        with self.problem.engine.locked() as pls:
-            pls.system.refactor(parameters.templates(self.result.par))
-            return pls.system.factor()
+        templates = parameters.reported_templates(self.result.par)
+        if not any(self.problem.engine.crossproducts.centres):
+            with self.problem.engine.locked() as pls:
+                pls.system.refactor(templates)
+                return pls.system.factor()
+        system = make_system(self._plain_crossproducts.gram)
+        system.refactor(templates)
+        return system.factor()
+
+    @property
+    def _plain_crossproducts(self) -> CrossProducts:
+        """Cross-products with Z as the user wrote it."""
+        xp = self.problem.engine.crossproducts
+        design = self.result.design
+        return CrossProducts.from_design(design, xp.basis, (None,) * len(design.terms)) if any(xp.centres) else xp
 
     @property
     def RX(self) -> FloatArray:
         """Upper triangular Cholesky factor of X'(W⁻¹ + ZΛΛ'Z')⁻¹X, (p, p)."""
-        R = self.result.RX
-        signs = np.where(np.diag(R) < 0, -1.0, 1.0)
-        return R * signs[:, None]
+        return self.result.RX
 
     @property
     def RZX(self) -> FloatArray:
         """L⁻¹PΛ'Z'WX, (q, p)."""
-        xp = self.problem.engine.crossproducts
-        templates = self.problem.engine.parameters.templates(self.result.par)
+        xp = self._plain_crossproducts
+        templates = self.problem.engine.parameters.reported_templates(self.result.par)
         L, P = self._factor()
-        C = apply_transposed(xp.ZtWXy[:, :-1] @ xp.basis.R, templates, xp.gram)
+        C = apply_transposed(np.linalg.solve(xp.basis.matrix.T, xp.ZtWXy[:, :-1].T).T, templates, xp.gram)
         return np.asarray(sp.linalg.spsolve_triangular(sp.csr_array(L), C[P], lower=True))
+
+    def _spherical(self) -> FloatArray:
+        """Return u with b = Λu, (q,); in a direction without variance, zero."""
+        r = self.result
+        parts = np.split(r.b, self.problem.engine.crossproducts.gram.offsets[1:-1])
+        templates = self.problem.engine.parameters.reported_templates(r.par)
+        return np.concatenate([(b.reshape(-1, len(T)) @ np.linalg.pinv(T).T).ravel() for b, T in zip(parts, templates)])
 
     def devcomp(self) -> dict[str, float]:
         """Return the parts of the criterion: ldL2, ldRX2, wrss, ussq, pwrss, sigmaML, sigmaREML."""
@@ -103,7 +123,7 @@ class Matrices:
             "Ztlist": lambda: {t.name: t.to_sparse().T.tocsr() for t in design.terms},
             "y": lambda: design.y,
             "mu": lambda: r.linear_predictor,
-            "u": lambda: r.u,
+            "u": self._spherical,
             "b": lambda: r.b,
             "theta": lambda: r.theta,
             "beta": lambda: r.beta,
@@ -119,7 +139,7 @@ class Matrices:
             "flist": lambda: {t.label: getattr(t, "codes", None) for t in design.terms},
             "Gp": lambda: self.problem.engine.crossproducts.gram.offsets,
             "Tlist": lambda: dict(
-                zip((t.name for t in design.terms), self.problem.engine.parameters.templates(r.par))
+                zip((t.name for t in design.terms), self.problem.engine.parameters.reported_templates(r.par))
             ),
             "weights": lambda: np.ones(design.n) if design.weights is None else design.weights,
             "offset": lambda: np.zeros(design.n) if design.offset is None else design.offset,

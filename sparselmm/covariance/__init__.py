@@ -2,6 +2,7 @@
 
 from sparselmm.covariance.structures import (
     STRUCTURES,
+    Centred,
     CovarianceStructure,
     Diagonal,
     HomogeneousDiagonal,
@@ -11,6 +12,7 @@ from sparselmm.covariance.structures import (
 
 __all__ = [
     "STRUCTURES",
+    "Centred",
     "CovarianceStructure",
     "Diagonal",
     "HomogeneousDiagonal",

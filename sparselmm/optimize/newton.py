@@ -45,7 +45,9 @@ class Newton:
             step, predicted = trust_region_step(scale * g, scale[:, None] * (H + correction) * scale, radius)
             tolerance = max(self.ftol, self.rtol * abs(value))
             if predicted < tolerance and np.linalg.norm(step) < radius:
-                return x, Status.CONVERGED, f"{self.name}: predicted further decrease {predicted:.1e}"
+                # the last step is below what the criterion can resolve: taken on the strength of the gradient
+                x = x + scale * step
+                return x, Status.CONVERGED, f"{self.name}: predicted decrease of the last step {predicted:.1e}"
             trial = x + scale * step
             trial_value = problem.value(trial)
             ratio = (value - trial_value) / predicted
