@@ -111,12 +111,14 @@ def factor_from_integers(values: AnyArray) -> Factor:
     """Return the factor of an integer array, levels in increasing order."""
     if len(values) == 0:
         return Factor(np.zeros(0, dtype=np.int64), pd.Index(np.zeros(0, dtype=np.int64)))
-    low, high = int(values.min()), int(values.max())
-    if high - low <= max(4 * len(values), 1024):
-        keys = np.subtract(values, low, dtype=np.int64) if high <= np.iinfo(np.int64).max else (values - low)
-        codes, distinct = compress(np.asarray(keys, dtype=np.int64), high - low + 1)
-        return Factor(codes, pd.Index((distinct + low).astype(values.dtype)))
-    return factor_from_values(values)
+    wide = values.dtype.itemsize == 8 and values.dtype.kind == "u"
+    values = values if wide else values.astype(np.int64, copy=False)
+    low, high = values.min(), values.max()
+    size = int(high) - int(low) + 1
+    if size > max(4 * len(values), 1024):
+        return factor_from_values(values)
+    codes, distinct = compress((values - low).astype(np.int64, copy=False), size)
+    return Factor(codes, pd.Index(distinct.astype(values.dtype) + low))
 
 
 def factor_from_values(values: Any) -> Factor:
@@ -144,6 +146,7 @@ def to_column(values: pd.Series, name: str) -> Column:
     DataError
         For dates, complex numbers and columns of mixed type, naming the column.
     """
+    values = _plain(values)
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return factor_from_categories(values.cat.codes.to_numpy(), dtype.categories)
@@ -163,6 +166,15 @@ def to_column(values: pd.Series, name: str) -> Column:
     if isinstance(dtype, pd.StringDtype):
         return factor_from_values(values)
     return _from_objects(values, name)
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    """Return a column of Arrow type in pandas' own types."""
+    if not isinstance(values.dtype, pd.ArrowDtype):
+        return values
+    import pyarrow as pa
+
+    return pd.Series(pa.array(values.array).to_pandas().array, index=values.index)
 
 
 def _is_temporal(values: pd.Series) -> bool:
@@ -209,6 +221,7 @@ def _types(values: pd.Series) -> str:
 
 def to_grouping(values: pd.Series, name: str) -> Factor:
     """Return a pandas column as a factor whatever its type; numbers and dates in increasing order."""
+    values = _plain(values)
     dtype = values.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "iu":
         return factor_from_integers(values.to_numpy())

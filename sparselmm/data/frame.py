@@ -140,14 +140,13 @@ def _polars_series(values: Any, name: str) -> pd.Series:
     import polars as pl
 
     dtype = values.dtype
-    if dtype == pl.Categorical or dtype == pl.Enum:
-        categories = values.cat.get_categories().to_list()
-        position = {category: i for i, category in enumerate(categories)}
-        codes = [position.get(value, -1) for value in values.to_list()]
-        return pd.Series(pd.Categorical.from_codes(codes, categories))
+    if dtype == pl.Enum:
+        codes = values.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        return pd.Series(pd.Categorical.from_codes(codes, dtype.categories.to_list()))
     if dtype == pl.Boolean and values.null_count():
         return pd.Series(values.to_list(), dtype="boolean")
-    if dtype == pl.String:
+    if dtype == pl.String or dtype == pl.Categorical:
+        # a Categorical keeps no order of its own; an Enum does
         return pd.Series(np.asarray(values.to_list(), dtype=object))
     if dtype.is_decimal():
         values = values.cast(pl.Float64)

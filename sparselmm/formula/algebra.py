@@ -28,12 +28,12 @@ class TermList:
     terms: tuple[Term, ...]
 
     def __str__(self) -> str:
-        products = (":".join(_as_operand(v) if len(term) > 1 else v for v in term) for term in self.terms)
+        products = (":".join(map(_as_operand, term)) for term in self.terms)
         return " + ".join(["1" if self.intercept else "0", *products])
 
 
 def _as_operand(variable: str) -> str:
-    """Wrap a comparison or the like in parentheses, so that ``:`` binds as it should."""
+    """Wrap a comparison or the like in parentheses, so that ``:`` and ``+`` bind as they should."""
     return variable if isinstance(parse_expression(variable), Name | Call) else f"({variable})"
 
 

@@ -185,7 +185,7 @@ def _expand_grouping(node: Node, source: str) -> list[_Group]:
         case Paren(inner):
             return _expand_grouping(inner, source)
         case Binary(":" | "%in%" | "*" | "/" | "+" as op, left, right):
-            return _combine_groups(op, _expand_grouping(left, source), _expand_grouping(right, source))
+            return _combine_groups(op, _expand_grouping(left, source), _expand_grouping(right, source), source)
         case Number() | Text():
             raise FormulaError(f"the grouping factor of {source} must be a column or an expression, not {render(node)}")
         case Name("."):
@@ -201,11 +201,13 @@ def _expand_grouping(node: Node, source: str) -> list[_Group]:
             return [_Group((text,), text)]
 
 
-def _combine_groups(op: str, left: list[_Group], right: list[_Group]) -> list[_Group]:
+def _combine_groups(op: str, left: list[_Group], right: list[_Group], source: str) -> list[_Group]:
     if op == "+":
         return left + right
     if op == "/":
         # the first group on the left is the finest one: a/b/c is c within b within a
+        if any(set(group.factors) - set(left[0].factors) for group in left):
+            raise FormulaError(f"{source}: only a chain such as a/b/c can be nested in; write the terms out")
         return [_interaction(inner, left[0], nested=True) for inner in right] + left
     products = [_interaction(a, b) for a in left for b in right]
     return left + right + products if op == "*" else products
