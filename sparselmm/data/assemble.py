@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray, IntArray, frozen
-from sparselmm.data.checks import check_response, check_scales, check_terms, drop_dependent
+from sparselmm.data.checks import check_aliased, check_response, check_scales, check_terms, drop_dependent
 from sparselmm.data.columns import describe_rows
 from sparselmm.data.design import Design, DesignTerm
 from sparselmm.data.rows import own, take
@@ -85,6 +85,7 @@ def assemble(
         X = np.ascontiguousarray(X[:, kept])
     columns = tuple(names[j] for j in kept)
     check_terms(terms, len(data.rows))
+    notes += check_aliased(terms)
     y = data.used(data.y)
     offset = None if data.offset is None else data.used(data.offset)
     check_response(y if offset is None else y - offset, X, has_intercept, data.response_name)

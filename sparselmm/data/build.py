@@ -173,9 +173,12 @@ def _fixed_matrix(
     terms: TermList, values: dict[str, Value], n: int, contrasts: Mapping[str, Any] | None
 ) -> tuple[FloatArray, MatrixEncoding]:
     asked = check_contrasts(contrasts)
+    present = {variable for term in terms.terms for variable in term}
     for name in asked:
-        if not isinstance(values.get(name), Factor):
-            raise ParameterError(f"contrasts were given for {name!r}, which is not a factor of the fixed part")
+        if name not in present:
+            warnings.warn(f"contrasts for {name!r} are ignored: it is not in the fixed part", DataWarning, stacklevel=3)
+        elif not isinstance(values[name], Factor):
+            raise ParameterError(f"contrasts were given for {name!r}, which is numeric; use factor({name})")
     encoding = learn_matrix(terms, values.__getitem__, asked, "the fixed part")
     return encoding.build(values.__getitem__, n), encoding
 

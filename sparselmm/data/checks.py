@@ -9,7 +9,7 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.design import DesignTerm, GroupedTerm
-from sparselmm.exceptions import DesignError, Message, RankDeficiencyWarning, ScaleWarning
+from sparselmm.exceptions import DataWarning, DesignError, Message, RankDeficiencyWarning, ScaleWarning
 from sparselmm.linalg.rank import independent_columns, triangular_factor
 
 SCALE_TOLERANCE = 1e3
@@ -44,6 +44,31 @@ def check_terms(terms: Sequence[DesignTerm], n: int) -> None:
                 "the two variances cannot be told apart. Remove one"
             )
         seen[key] = term.name
+
+
+def check_aliased(terms: Sequence[DesignTerm]) -> list[Message]:
+    """Warn when two terms of different names have the same groups and the same columns."""
+    messages = []
+    for i, first in enumerate(terms):
+        for second in terms[i + 1 :]:
+            if first.label != second.label and _same_groups(first, second):
+                what = (
+                    f"The grouping factors {first.label} and {second.label} describe the same {first.m} groups; "
+                    "the variances of these terms cannot be told apart."
+                )
+                messages.append(Message("aliased_terms", "warning", what, "Remove one of them."))
+                warnings.warn(str(messages[-1]), DataWarning, stacklevel=2)
+    return messages
+
+
+def _same_groups(first: DesignTerm, second: DesignTerm) -> bool:
+    if not (isinstance(first, GroupedTerm) and isinstance(second, GroupedTerm)):
+        return False
+    if first.m != second.m or first.Z.shape != second.Z.shape:
+        return False
+    partner = np.zeros(first.m, dtype=np.int64)
+    partner[first.codes] = second.codes
+    return bool((partner[first.codes] == second.codes).all()) and np.array_equal(first.Z, second.Z)
 
 
 def check_response(y: FloatArray, X: FloatArray, has_intercept: bool, name: str) -> None:

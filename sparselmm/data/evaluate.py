@@ -15,7 +15,7 @@ from sparselmm.data.columns import Factor, is_missing, list_some, logical, to_co
 from sparselmm.data.contrasts import Contrast, level_text
 from sparselmm.data.frame import Frame
 from sparselmm.data.transforms import CONSTANTS, ELEMENTWISE, FUNCTIONS, Basis, State, Value, as_factor, numbers
-from sparselmm.exceptions import DataError, FormulaError
+from sparselmm.exceptions import DataError, FormulaError, SparseLMMError
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, render
 
@@ -28,7 +28,6 @@ _COMPARISON: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 _NUMPY_EXTRA: dict[str, Callable[..., Any]] = {"round": np.round, "clip": np.clip}
 _NO_SUCH = {
-    "ns": "natural splines: use cs(x, df=...) or cr(x, df=...)",
     "s": "smooth terms are not part of this package: use bs(x, df=...) or cs(x, df=...)",
     "Surv": "survival responses are not supported",
     "cbind": "fit one response at a time",
@@ -74,7 +73,11 @@ class Evaluator:
         return as_factor(value, f"the grouping factor {text}")
 
     def _kind_of(self, name: str) -> str:
-        return "numeric" if pd.api.types.is_numeric_dtype(self.frame.series(name).dtype) else "factor"
+        dtype = self.frame.series(name).dtype
+        if dtype == object:
+            return "factor" if isinstance(self.frame.column(name), Factor) else "numeric"
+        numeric_type = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+        return "numeric" if numeric_type else "factor"
 
     def _as_variable(self, value: Any, text: str) -> Value:
         result: Value
@@ -181,6 +184,8 @@ class Evaluator:
         a, b = numbers(left, render(node)), numbers(right, render(node))
         with np.errstate(invalid="ignore"):
             result = np.asarray(_COMPARISON[op](a, b))
+        if result.ndim != 1:
+            raise FormulaError(f"{render(node)} must compare one column with a number or another column")
         return logical(result, np.isnan(a) | np.isnan(b))
 
     # --- calls --------------------------------------------------------------------------
@@ -228,7 +233,9 @@ class Evaluator:
         try:
             with np.errstate(all="ignore"):
                 return FUNCTIONS[node.func](state, *args, **kwargs)
-        except TypeError as error:
+        except SparseLMMError:
+            raise
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise FormulaError(f"{key}: {str(error).replace('()', '', 1)}") from error
 
     def _call_outside(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -230,6 +230,8 @@ def collect(state: State, *values: Any) -> list[Any]:
 
 def log(state: State, x: Any, base: float = float(np.e)) -> Any:
     """R's ``log(x, base)``."""
+    if not isinstance(base, int | float) or base <= 0 or base == 1:
+        raise DataError(f"log(): the base must be a positive number other than 1, not {base!r}")
     values = np.log(numbers(x, "log()"))
     return values if base == float(np.e) else values / np.log(base)
 
@@ -239,22 +241,37 @@ def round_to(state: State, x: Any, digits: float = 0) -> Any:
     return np.round(numbers(x, "round()"), int(digits))
 
 
-def _from_formulaic(name: str) -> Callable[..., Any]:
-    """Return one of formulaic's stateful transforms, run on the rows that have a value."""
+def _formulaic(name: str) -> Callable[..., Any]:
+    """Return one of formulaic's stateful transforms."""
 
-    def transform(state: State, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(state: State, x: FloatArray, *args: Any, **kwargs: Any) -> Any:
         from formulaic.transforms import TRANSFORMS
 
+        # formulaic's state is filled on the first call and read on later ones
+        return TRANSFORMS[name](x, *args, **kwargs, _state=state)
+
+    return call
+
+
+def _natural_spline(state: State, x: FloatArray, *args: Any, **kwargs: Any) -> Any:
+    from sparselmm.data.splines import natural_spline
+
+    return natural_spline(state, x, *args, **kwargs)
+
+
+def _stateful(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a transform that is run on the rows that have a value."""
+
+    def transform(state: State, x: Any, *args: Any, **kwargs: Any) -> Any:
         values = np.asarray(numbers(x, f"{name}()"), dtype=np.float64)
         present = ~np.isnan(values)
         if values.ndim != 1 or not present.any():
             raise DataError(f"{name}() needs one column with values")
         args = tuple(np.asarray(a, dtype=np.float64) if isinstance(a, list) else _whole(a) for a in args)
         kwargs = {k: np.asarray(v, dtype=np.float64) if isinstance(v, list) else _whole(v) for k, v in kwargs.items()}
-        # formulaic's state is filled on the first call and read on later ones
         try:
             with np.errstate(all="ignore"):
-                result = TRANSFORMS[name](values[present], *args, **kwargs, _state=state)
+                result = function(state, values[present], *args, **kwargs)
         except (TypeError, ValueError, IndexError, KeyError, np.linalg.LinAlgError) as error:
             raise DataError(f"{name}(): {error}") from error
         return _spread(result, present)
@@ -284,10 +301,12 @@ def _spread(result: Any, present: Any) -> Any:
     return Basis(values, names)
 
 
+_FORMULAIC = ("poly", "bs", "cs", "cr", "cc", "scale", "center", "standardize")
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "factor": make_factor, "as.factor": make_factor, "ordered": make_factor, "as.character": make_factor,
     "relevel": relevel, "C": with_contrast, "interaction": interaction, "cut": cut, "as.numeric": as_numeric,
     "as.integer": as_numeric, "ifelse": if_else, "is.na": is_na, "I": identity, "c": collect, "log": log,
     "round": round_to,
-    **{name: _from_formulaic(name) for name in ("poly", "bs", "cs", "cr", "cc", "scale", "center", "standardize")},
+    "ns": _stateful("ns", _natural_spline),
+    **{name: _stateful(name, _formulaic(name)) for name in _FORMULAIC},
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from sparselmm.exceptions import FormulaError
-from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary
+from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, sum_of
 from sparselmm.formula.tokens import Token, error_at, tokenize
 
 # R's own table, loosest first; ** reads as ^
@@ -14,6 +14,7 @@ _BINDING = {
     "<": 5, ">": 5, "<=": 5, ">=": 5, "==": 5, "!=": 5,
     "+": 6, "-": 6, "*": 7, "/": 7, ":": 9, "^": 11,
 }  # fmt: skip
+MAX_TOKENS = 20_000
 _SPECIAL = 8  # %in%, %% and the like
 _PREFIX = {"-": 10, "+": 10, "!": 4, "~": 1}
 
@@ -47,16 +48,20 @@ class _Reader:
         return self.take()
 
     def expression(self, floor: int = 0) -> Node:
-        left = self.prefix()
+        summands = [self.prefix()]
         while True:
             token = self.current
             binding = self.binding(token)
             if binding is None or binding < floor:
-                return left
+                return sum_of(summands)
             self.take()
             # ^ groups to the right, everything else to the left
             right = self.expression(binding if token.value == "^" else binding + 1)
-            left = Binary(token.value, left, right, start=left.start, end=right.end)
+            if token.value == "+":
+                summands.append(right)
+            else:
+                left = sum_of(summands)
+                summands = [Binary(token.value, left, right, start=left.start, end=right.end)]
 
     def binding(self, token: Token) -> int | None:
         if token.kind != "op":
@@ -123,7 +128,12 @@ def parse_expression(source: str) -> Node:
         With a line pointing at the place that cannot be read.
     """
     reader = _Reader(source)
-    node = reader.expression()
+    if len(reader.tokens) > MAX_TOKENS:
+        raise FormulaError(f"the formula has {len(reader.tokens)} words and signs; at most {MAX_TOKENS} can be read")
+    try:
+        node = reader.expression()
+    except RecursionError:
+        raise FormulaError("the formula nests too many parentheses to be read") from None
     token = reader.current
     if token.kind != "end":
         raise reader.error(token, f"{token.value!r} is not expected here")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 PLAIN_NAME = re.compile(r"(?:[^\W\d]|\.(?!\d))[\w.]*\Z")
+_LONG_SUM = 64
 _PYTHON_WORDS = {"TRUE": "True", "FALSE": "False", "NULL": "None"}
 _R_WORDS = {python: r for r, python in _PYTHON_WORDS.items()}
 
@@ -73,6 +74,18 @@ class Call(Node):
     func: str
     args: tuple[Node, ...]
     kwargs: tuple[tuple[str, Node], ...]
+
+
+def sum_of(nodes: Sequence[Node]) -> Node:
+    """Return the sum of nodes; a long one as a balanced tree, so that hundreds of terms do not nest too deep."""
+    if len(nodes) > _LONG_SUM:
+        middle = len(nodes) // 2
+        left, right = sum_of(nodes[:middle]), sum_of(nodes[middle:])
+        return Binary("+", left, right, start=left.start, end=right.end)
+    total = nodes[0]
+    for node in nodes[1:]:
+        total = Binary("+", total, node, start=total.start, end=node.end)
+    return total
 
 
 def children(node: Node) -> tuple[Node, ...]:

@@ -9,7 +9,7 @@ from sparselmm.exceptions import FormulaError
 from sparselmm.formula.algebra import expand_terms
 from sparselmm.formula.bars import is_bar, random_terms, split_parts, unwrap
 from sparselmm.formula.grammar import parse_expression
-from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, names, render, walk
+from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, names, render, sum_of, walk
 from sparselmm.formula.spec import ModelSpec
 
 
@@ -100,13 +100,10 @@ def _all_columns(columns: tuple[str, ...] | None, taken: set[str]) -> Node | Non
     """Return the sum that ``.`` stands for, or None when the columns are not known."""
     if columns is None:
         return None
-    total: Node | None = None
-    for name in columns:
-        if name not in taken:
-            total = Name(name) if total is None else Binary("+", total, Name(name))
-    if total is None:
+    others = [Name(name) for name in columns if name not in taken]
+    if not others:
         raise FormulaError("'.' stands for all other columns, but there is none besides the response")
-    return Paren(total)
+    return Paren(sum_of(others))
 
 
 def substitute_dot(node: Node, meaning: Node | None) -> Node:

@@ -55,6 +55,7 @@ CASES = [
     ("23", "(x+z+f2)^2 + (1|g)", 7, 12, 1),
     ("24a", "poly(x,2) + (1|g)", 3, 12, 1),
     ("24b", "splines::bs(x,df=4) + (1|g)", 5, 12, 1),
+    ("24d", "splines::ns(x,3) + (1|g)", 4, 12, 1),
     ("24c", "scale(x) + (1|g)", 2, 12, 1),
     ("25a", "log(z) + (log(z)|g)", 2, 24, 3),
     ("25b", "I(x^2) + (I(x^2)|g)", 2, 24, 3),
@@ -286,8 +287,10 @@ def test_contrasts(data):
     assert d.terms[0].columns == ("Intercept", "f[T.b]", "f[T.c]")  # as in lme4, only the fixed part
     with pytest.raises(ValueError, match="unknown contrasts"):
         design("f + (1|g)", data, contrasts={"f": "nonsense"})
-    with pytest.raises(ValueError, match="not a factor of the fixed part"):
+    with pytest.raises(ValueError, match="which is numeric"):
         design("x + (1|g)", data, contrasts={"x": "sum"})
+    with pytest.warns(DataWarning, match="'q' are ignored"):
+        design("f + (1|g)", data, contrasts={"q": "sum"})
     with pytest.raises(ValueError, match="3 levels"):
         design("f + (1|g)", data, contrasts={"f": np.ones((2, 1))})
 
@@ -340,3 +343,18 @@ def test_small_models_are_built_fast():
         build_design(spec, small)
         best = min(best, time.perf_counter() - start)
     assert best < 2.5e-3
+
+
+def test_two_names_for_the_same_groups_are_reported(data):
+    twice = data.assign(sample=data["g"].astype(str) + data["h"].astype(str))
+    with pytest.warns(DataWarning, match="sample and g:h describe the same 96 groups"):
+        d = design("x + (1|sample) + (1|g:h) + (1|g)", twice)
+    assert [m.code for m in d.messages] == ["aliased_terms"]
+
+
+def test_formulas_with_thousands_of_terms_are_read():
+    columns = ["y", "g", *(f"x{i}" for i in range(3000))]
+    assert parse_formula("y ~ . - g + (1|g)", columns).fixed.count("x") == 3000
+    assert parse_formula(f"y ~ {' + '.join(columns[2:])} + (1|g)").fixed.count("x") == 3000
+    with pytest.raises(FormulaError, match="nests too many"):
+        parse_formula("y ~ " + "(" * 5000 + "x" + ")" * 5000 + " + (1|g)")

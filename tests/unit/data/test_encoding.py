@@ -15,6 +15,7 @@ FORMULAS = [
     "y ~ poly(x, 2) + (poly(x,2)|g)",
     "y ~ bs(x, df=5) + (1|g)",
     "y ~ cr(x, df=4) + (1|g)",
+    "y ~ ns(x, df=3) + (ns(x, 2)|g)",
     "y ~ scale(x) + scale(log(z))*f + (scale(x)|g)",
     "y ~ poly(log(z), 2) + (1|g)",
     "y ~ center(x) + factor(s) + (1|g)",

@@ -28,7 +28,7 @@ def polars():
     pl = pytest.importorskip("polars")
     d = frame()
     return pl.DataFrame({
-        "y": d["y"].to_numpy(), "x": d["x"].to_numpy(), 
+        "y": d["y"].to_numpy(), "x": d["x"].to_numpy(),
         "xna": pl.Series([None if np.isnan(v) else v for v in d["xna"]]),
         "g": pl.Series(d["g"].astype(str).tolist(), dtype=pl.Enum(list(d["g"].cat.categories))),
         "f": pl.Series(d["f"].astype(str).tolist(), dtype=pl.Categorical), "chr": d["chr"].tolist(),
