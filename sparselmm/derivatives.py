@@ -13,6 +13,7 @@ The second is the average information; along T, Ω also curves, which adds 2 tr(
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,26 +99,44 @@ def omega_derivatives(
 
 def differentiate(pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution) -> Derivatives:
     """Return the criterion and its derivatives at a solution for which the system is factored."""
+    return differentiate_fully(pls, criterion, solution)[0]
+
+
+def differentiate_fully(
+    pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution
+) -> tuple[Derivatives, Callable[[int, FloatArray], float]]:
+    """Return the derivatives and a function for the average information along a change of one Ω_t."""
     found = scores(pls, solution)
     S = omega_derivatives(pls, solution, criterion, found)
-    structures = pls.parameters.structures
     gram, n_par = pls.crossproducts.gram, pls.parameters.n_par
     gradient, hessian = np.zeros(n_par), np.zeros((n_par, n_par))
     V = np.zeros((gram.q, n_par))
     start = 0
-    for t, (structure, T) in enumerate(zip(structures, solution.templates)):
+    for t, (structure, T) in enumerate(zip(pls.parameters.structures, solution.templates)):
         here = slice(start, start + structure.n_par)
         dT = structure.dtemplate()
         half = dT @ T.T
         dOmega = half + half.transpose(0, 2, 1)
-        gradient[here] = np.einsum("ab,iab->i", S[t], dOmega)
-        hessian[here, here] = 2.0 * np.einsum("ab,iac,jbc->ij", S[t], dT, dT, optimize=True)
-        a, b = gram.offsets[t], gram.offsets[t + 1]
-        s = found.s[a:b].reshape(gram.m[t], gram.k[t])
-        V[a:b, here] = np.einsum("mb,iab->mai", s, dOmega).reshape(b - a, structure.n_par)
+        gradient[here] = np.tensordot(dOmega, S[t], 2)
+        hessian[here, here] = 2.0 * np.tensordot(np.tensordot(dT, S[t], (1, 0)), dT, ((2, 1), (1, 2)))
+        V[gram.offsets[t] : gram.offsets[t + 1], here] = _moved_scores(pls, found, t, dOmega)
         start = here.stop
     hessian += _average_information(pls, solution, criterion, found, V)
-    return Derivatives(pls.value(solution, criterion), gradient, hessian, S)
+
+    def along(t: int, direction: FloatArray) -> float:
+        v = np.zeros((gram.q, 1))
+        v[gram.offsets[t] : gram.offsets[t + 1]] = _moved_scores(pls, found, t, direction[None])
+        return float(_average_information(pls, solution, criterion, found, v)[0, 0])
+
+    return Derivatives(pls.value(solution, criterion), gradient, hessian, S), along
+
+
+def _moved_scores(pls: PenalizedLeastSquares, found: Scores, t: int, dOmega: FloatArray) -> FloatArray:
+    """Return (I ⊗ dΩ_i) s_t for each direction, (m*k, n); dOmega is (n, k, k)."""
+    gram = pls.crossproducts.gram
+    m, k = gram.m[t], gram.k[t]
+    s = found.s[gram.offsets[t] : gram.offsets[t + 1]].reshape(m, k)
+    return np.asarray(np.tensordot(s, dOmega, (1, 2)).transpose(0, 2, 1).reshape(m * k, len(dOmega)))
 
 
 def _average_information(

@@ -11,6 +11,7 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import Centred, Unstructured, make_structure
+from sparselmm.convergence import Convergence, certify, leave_boundary, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.data.design import Design
@@ -25,7 +26,7 @@ from sparselmm.exceptions import (
 from sparselmm.linalg import SYSTEMS, make_system
 from sparselmm.optimize import Optimizer, OptimizerReport, Recorder, Status, make_optimizer
 from sparselmm.pls import Engine, ParameterMap, PenalizedLeastSquares, PLSSolution
-from sparselmm.result import FitResult, build_result, singular_terms
+from sparselmm.result import FitResult, build_result
 from sparselmm.starting import column_scales, moment_start
 
 WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
@@ -33,6 +34,9 @@ WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
     "singular": SingularFitWarning,
 }
 BOUNDARY_TOL = 0.02
+MAX_RESTARTS = 3
+MANY_PARAMETERS = 8
+EXPENSIVE_FLOPS = 2e7
 
 
 @dataclass(frozen=True)
@@ -138,19 +142,52 @@ def fit_problem(
         first = moment_start(problem.engine.crossproducts, parameters)
     else:
         first = parameters.par(start)
-    method = make_optimizer(optimizer or "bobyqa+newton")
     with problem.engine.locked() as pls:
+        method, reason = choose_optimizer(pls, optimizer)
         recorder = Recorder(CriterionAt(pls, criterion), listener)
         try:
             par, status, text = method.minimize(recorder, first, parameters.lower())
+            par, solution, certificate, text = _certified(pls, criterion, recorder, par, text, problem)
         except KeyboardInterrupt as error:
-            raise recorder.interrupted() from error
-        par = _snap(recorder, parameters, par)
+            raise recorder.interrupted(parameters.theta) from error
         report = OptimizerReport(
-            method.name, status, text, len(recorder.trace), recorder.n_gradients, tuple(recorder.trace)
+            method.name, status, f"{text} ({reason})", len(recorder.trace), recorder.n_gradients, tuple(recorder.trace)
         )
-        result = build_result(problem.design, problem.engine, pls, pls.solve(par), criterion, report)
+        result = build_result(problem.design, problem.engine, pls, solution, criterion, report, certificate)
     return _with_messages(result)
+
+
+def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | None) -> tuple[Optimizer, str]:
+    """Return the optimizer asked for, or the one that suits the size of the problem, and why."""
+    if optimizer is not None:
+        return make_optimizer(optimizer), "chosen by the caller"
+    n_par, cost = pls.parameters.n_par, pls.system.flops
+    if n_par > MANY_PARAMETERS:
+        return make_optimizer("newton"), f"{n_par} parameters"
+    if cost > EXPENSIVE_FLOPS:
+        return make_optimizer("newton"), f"{cost:.1e} flops per evaluation"
+    return make_optimizer("bobyqa+newton"), "few parameters, cheap evaluations"
+
+
+def _certified(
+    pls: PenalizedLeastSquares, criterion: Criterion, recorder: Recorder, par: FloatArray, text: str, problem: Problem
+) -> tuple[FloatArray, PLSSolution, Convergence, str]:
+    """Return canonical parameters and their certificate; leave a false boundary optimum by Newton steps."""
+    parameters = problem.engine.parameters
+    scales = column_scales(pls.crossproducts.gram)
+    names = tuple(t.name for t in problem.design.terms)
+    for attempt in range(MAX_RESTARTS + 1):
+        par = _snap(recorder, parameters, par)
+        solution = pls.solve(par)
+        certificate = certify(pls, criterion, solution, names, scales, recorder.typical(par))
+        if certificate.boundary_decrease < certificate.tolerance or attempt == MAX_RESTARTS:
+            break
+        start = leave_boundary(pls, solution, certificate.terms)
+        par, _, finish = make_optimizer("newton").minimize(recorder, start, parameters.lower())
+        text += f"; left a false boundary optimum ({finish})"
+    columns = tuple(t.columns for t in problem.design.terms)
+    directions = singular_directions(names, columns, parameters.reported_templates(par), scales)
+    return par, solution, replace(certificate, singular=directions), text
 
 
 def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> FloatArray:
@@ -168,25 +205,21 @@ def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> Floa
 def _with_messages(result: FitResult) -> FitResult:
     """Add the messages of the fit and issue them as warnings."""
     found: list[Message] = []
-    if not result.report.status.ok:
+    certificate = result.convergence
+    if certificate is not None and not certificate.certified:
         found.append(
             Message(
                 "not_converged",
                 "warning",
-                f"The optimizer stopped before it converged: {result.report.message}.",
+                f"The fit is not at an optimum ({result.report.message}): exact derivatives predict a further decrease "
+                f"of the criterion by {certificate.remaining:.3g}.",
                 "Start again from fit.theta (start=), choose another optimizer, or rescale the predictors.",
             )
         )
-    singular = singular_terms(result)
-    if singular:
-        found.append(
-            Message(
-                "singular",
-                "note",
-                f"Singular fit: the covariance of {', '.join(singular)} has a direction of zero variance.",
-                "The model may be richer than the data can tell; a simpler random-effects part fits as well.",
-            )
-        )
+    if certificate is not None and certificate.singular:
+        facts = "; ".join(f"{d.combination} of {d.term} has zero variance" for d in certificate.singular)
+        simpler = "; ".join(dict.fromkeys(d.simpler for d in certificate.singular))
+        found.append(Message("singular", "note", f"Singular fit: {facts}.", f"The fit equals {simpler}."))
     for message in found:
         warnings.warn(str(message), WARNING_CLASSES[message.code], stacklevel=4)
     return replace(result, messages=(*result.messages, *found))

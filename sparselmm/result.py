@@ -11,15 +11,15 @@ import pandas as pd
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
+from sparselmm.convergence import Convergence, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import Basis
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.exceptions import Message
 from sparselmm.linalg.blocks import apply_factor
 from sparselmm.optimize import OptimizerReport
+from sparselmm.starting import column_scales
 from sparselmm.pls import Engine, PenalizedLeastSquares, PLSSolution
-
-SINGULAR_TOL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ class FitResult:
         Spherical and original conditional modes, b = Λu.
     report : OptimizerReport
         How θ was found.
+    convergence : Convergence or None
+        The certificate; None at a θ that was given.
     messages : tuple of Message
         What the user should know.
     """
@@ -147,6 +149,7 @@ class FitResult:
     u: FloatArray
     b: FloatArray
     report: OptimizerReport
+    convergence: Convergence | None = None
     messages: tuple[Message, ...] = ()
 
     @property
@@ -203,29 +206,16 @@ class FitResult:
     @cached_property
     def is_singular(self) -> bool:
         """Whether a random term has a direction of (relatively) zero variance."""
-        return len(singular_terms(self)) > 0
+        names, columns = zip(*((t.name, t.columns) for t in self.design.terms))
+        templates = self.engine.parameters.reported_templates(self.par)
+        scales = column_scales(self.engine.crossproducts.gram)
+        return len(singular_directions(names, columns, templates, scales)) > 0
 
     def evaluate(self, theta: FloatArray | Sequence[float], criterion: Criterion | None = None) -> float:
         """Return the criterion at θ; the fit is not changed."""
         par = self.engine.parameters.par(theta)
         with self.engine.locked() as pls:
             return pls.value(pls.solve(par), criterion or self.criterion_type)
-
-
-def singular_terms(result: FitResult) -> list[str]:
-    """Return the names of terms whose template is singular, whatever the scale of their columns.
-
-    The diagonal of T is compared with `SINGULAR_TOL` after each column of Z was divided by its
-    root mean square.
-    """
-    gram = result.engine.crossproducts.gram
-    templates = result.engine.parameters.templates(result.par)
-    out = []
-    for t, (term, T) in enumerate(zip(result.design.terms, templates)):
-        squares = np.einsum("mkk->k", gram.diagonal(t)) / result.design.n
-        if np.any(np.diag(T) * np.sqrt(np.maximum(squares, 0.0)) < SINGULAR_TOL):
-            out.append(term.name)
-    return out
 
 
 def original_RX(RX: FloatArray, basis: Basis) -> FloatArray:
@@ -243,6 +233,7 @@ def build_result(
     solution: PLSSolution,
     criterion: Criterion,
     report: OptimizerReport,
+    convergence: Convergence | None = None,
 ) -> FitResult:
     """Return the result of a penalized least-squares solution."""
     xp = engine.crossproducts
@@ -265,5 +256,6 @@ def build_result(
         u=frozen(u),
         b=frozen(b),
         report=report,
+        convergence=convergence,
         messages=design.messages,
     )

@@ -14,6 +14,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.source import ModelSource
+from sparselmm.convergence import Convergence
 from sparselmm.criterion import ML, criterion_for
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import DataError, Message, ParameterError
@@ -206,9 +207,14 @@ class MixedModelFit(Matrices):
     # --- how the fit came about ----------------------------------------------------------------------
 
     @property
+    def convergence(self) -> Convergence | None:
+        """The certificate from exact derivatives; None at a θ that was given."""
+        return self.result.convergence
+
+    @property
     def converged(self) -> bool:
-        """Whether the optimizer reached its tolerance."""
-        return self.result.report.status.ok
+        """Whether the certificate holds."""
+        return self.result.convergence is not None and self.result.convergence.certified
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -65,6 +65,10 @@ class CovarianceStructure(Protocol):
         """Return parameters whose T T' matches a (k, k) covariance as well as the structure can."""
         ...
 
+    def descent(self, S: FloatArray) -> FloatArray:
+        """Return the admissible unit change of Ω, (k, k), along which <S, dΩ> is smallest."""
+        ...
+
     def reported_template(self, par: FloatArray) -> FloatArray:
         """Return the template in the user's coordinates, (k, k); `template` may use others."""
         ...
@@ -161,6 +165,11 @@ class Unstructured:
         """Return the factor of the covariance."""
         return lower_factor(covariance)[self._entries]
 
+    def descent(self, S: FloatArray) -> FloatArray:
+        """Return z z' for the eigenvector z of the smallest eigenvalue."""
+        z = np.linalg.eigh(S)[1][:, 0]
+        return np.outer(z, z)
+
     def reported_template(self, par: FloatArray) -> FloatArray:
         """Return `template`: the coordinates are the user's."""
         return self.template(par)
@@ -226,6 +235,13 @@ class Diagonal:
         """Return the square roots of the variances."""
         return np.sqrt(np.maximum(np.diag(covariance), 0.0))
 
+    def descent(self, S: FloatArray) -> FloatArray:
+        """Return the unit variance of the coefficient with the smallest derivative."""
+        out = np.zeros((self.k, self.k))
+        j = int(np.argmin(np.diag(S)))
+        out[j, j] = 1.0
+        return out
+
     def reported_template(self, par: FloatArray) -> FloatArray:
         """Return `template`: the coordinates are the user's."""
         return self.template(par)
@@ -284,6 +300,10 @@ class HomogeneousDiagonal:
     def nearest(self, covariance: FloatArray) -> FloatArray:
         """Return the square root of the mean variance."""
         return np.sqrt(np.maximum(np.array([np.mean(np.diag(covariance))]), 0.0))
+
+    def descent(self, S: FloatArray) -> FloatArray:
+        """Return the identity."""
+        return np.eye(self.k)
 
     def reported_template(self, par: FloatArray) -> FloatArray:
         """Return `template`: the coordinates are the user's."""

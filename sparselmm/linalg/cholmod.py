@@ -180,6 +180,7 @@ class CholmodSystem:
         self._M, self._source, self._diagonal = _lower_pattern(gram, self._keys)
         self._buffer = np.empty(sum(gram.pairs[key].values.size for key in self._keys))
         self._templates: Templates = ()
+        self.flops = 100.0 * len(self._M.data)  # a guess: the factor's size is not known before it is made
         self._adapter = _adapter()(self._M)
 
     def refactor(self, templates: Templates) -> None:

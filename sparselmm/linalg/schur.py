@@ -77,6 +77,9 @@ class SchurSystem:
         self._T1 = np.eye(self._K)
         self._T2: Templates = ()
         self._templates: Templates = ()
+        self.flops = float(self._q2) ** 3 / 3.0 + 10.0 * self._m * self._K**2
+        if self._q2:
+            self.flops += 2.0 * self._sandwich.work
         self._logdet = 0.0
 
     def _eliminated_blocks(self) -> FloatArray:

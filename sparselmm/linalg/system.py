@@ -45,6 +45,7 @@ class PenalizedSystem(Protocol):
 
     name: str
     exact: bool
+    flops: float
     gram: BlockGram
 
     def refactor(self, templates: Templates) -> None:

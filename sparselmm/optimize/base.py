@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -122,6 +123,7 @@ class Recorder:
         """Return the size of change in each parameter that matters, (n_par,)."""
         return self._problem.typical(par)
 
-    def interrupted(self) -> FitInterrupted:
-        """Return the exception that carries the best point so far."""
-        return FitInterrupted(self.best_par, float(self.best_value), len(self.trace))
+    def interrupted(self, theta: Callable[[FloatArray], FloatArray]) -> FitInterrupted:
+        """Return the exception that carries the best point so far, as ``theta`` reports it."""
+        best = None if self.best_par is None else theta(self.best_par)
+        return FitInterrupted(best, float(self.best_value), len(self.trace))
