@@ -74,7 +74,7 @@ class Evaluator:
 
     def _kind_of(self, name: str) -> str:
         dtype = self.frame.series(name).dtype
-        if dtype == object:
+        if pd.api.types.is_object_dtype(dtype):
             return "factor" if isinstance(self.frame.column(name), Factor) else "numeric"
         numeric_type = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
         return "numeric" if numeric_type else "factor"

@@ -82,14 +82,14 @@ def test_missing_values_and_zero_weights():
         ((Y[:, None], X, [(G, None)]), DataError, "y has shape"),
         ((["a"] * N, X, [(G, None)]), DataError, "y must be numeric"),
         ((Y, X[:5], [(G, None)]), DataError, "X has shape"),
-        ((Y, X.astype(str), [("g", None)]), DataError, "must have one dimension|numeric"),
         ((Y, sp.csr_array(X), [(G, None)]), DataError, "X is sparse"),
         ((Y, X, [G]), ParameterError, "random term 0 must be"),
         ((Y, X, [{"Z": X}]), ParameterError, "needs either 'groups'"),
         ((Y, X, [{"groups": G, "z": X}]), ParameterError, "unknown: z"),
         ((Y, X, [(G[:5], None)]), DataError, "has 5 rows, but y has 60"),
         ((Y, X, [(G, X[:5])]), DataError, "Z of the random term g0 has shape"),
-        ((Y, X, [(G, X.astype(str))]), DataError, "numeric|infinite|shape|twice"),
+        ((Y, X, [(G, np.full(N, "a"))]), DataError, "Z of the random term g0 must be numeric"),
+        ((Y, np.full((N, 1), "a"), [(G, None)]), DataError, "X must be numeric"),
         ((Y, X, [(X, None)]), DataError, "one dimension"),
         ((Y, X, [(sp.csr_array(np.ones((N, 5))), 2)]), DataError, "not a multiple of k = 2"),
         (
@@ -108,12 +108,6 @@ def test_missing_values_and_zero_weights():
     ],
 )
 def test_bad_arrays(arguments, kind, message):
-    if (
-        arguments[2]
-        and isinstance(arguments[2][0], tuple)
-        and getattr(arguments[2][0][1], "dtype", X.dtype).kind == "U"
-    ):
-        pytest.skip("numpy reads numbers written as text")
     with np.errstate(invalid="ignore"), pytest.raises(kind, match=message):
         design_from_arrays(*arguments)
 
