@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.criterion import Criterion
-from sparselmm.derivatives import Derivatives, differentiate_fully
+from sparselmm.covariance import CovarianceStructure
+from sparselmm.derivatives import Curvature
+from sparselmm.linalg.blocks import Templates
 from sparselmm.optimize.newton import trust_region_step
-from sparselmm.pls import PenalizedLeastSquares, PLSSolution
 
 TOLERANCE = 1e-5
 RANK_TOL = 1e-4
@@ -123,34 +123,33 @@ class Convergence:
 
 
 def certify(
-    pls: PenalizedLeastSquares,
-    criterion: Criterion,
-    solution: PLSSolution,
+    curvature: Curvature,
+    structures: tuple[CovarianceStructure, ...],
     names: tuple[str, ...],
     scales: list[FloatArray],
     typical: FloatArray,
 ) -> Convergence:
-    """Return the certificate at a solution for which the system is factored."""
-    found, curvature = differentiate_fully(pls, criterion, solution)
+    """Return the certificate of the point where the curvature was taken."""
+    found, templates = curvature.derivatives, curvature.solution.templates
     _, interior = trust_region_step(
         typical * found.gradient, typical[:, None] * found.hessian * typical, radius=float(np.sqrt(len(typical)))
     )
     checks = []
-    for t, structure in enumerate(pls.parameters.structures):
-        T, S, scale = solution.templates[t], found.S[t], scales[t]
+    for t, structure in enumerate(structures):
+        T, S, scale = templates[t], found.S[t], scales[t]
         scaled = S / np.outer(scale, scale)
         direction = structure.descent(scaled) / np.outer(scale, scale)
         slope = float(np.sum(S * direction))
         decrease = 0.0
-        if slope < 0:
-            bend = curvature(t, direction)
+        if slope < 0 and is_singular(T, scale):
+            bend = curvature.along(t, direction)
             decrease = slope**2 / (2.0 * bend) if bend > 0 else -slope
         checks.append(
             TermCheck(
                 names[t],
                 float(np.abs(T.T @ S @ T).max()),
                 float(np.linalg.eigvalsh(scaled)[0]),
-                decrease if _is_singular(T, scale) else 0.0,
+                decrease,
                 direction,
             )
         )
@@ -162,11 +161,11 @@ def certify(
 
 
 def leave_boundary(
-    pls: PenalizedLeastSquares, solution: PLSSolution, checks: tuple[TermCheck, ...]
+    structures: tuple[CovarianceStructure, ...], templates: Templates, checks: tuple[TermCheck, ...]
 ) -> FloatArray:
     """Return parameters in which each term with a predicted gain gets a little variance in its direction."""
     out = []
-    for structure, T, check in zip(pls.parameters.structures, solution.templates, checks):
+    for structure, T, check in zip(structures, templates, checks):
         omega = T @ T.T
         if check.decrease > 0:
             omega = omega + 0.1 * check.direction / max(float(np.abs(check.direction).max()), 1e-300) * max(
@@ -176,7 +175,8 @@ def leave_boundary(
     return np.concatenate(out)
 
 
-def _is_singular(T: FloatArray, scale: FloatArray) -> bool:
+def is_singular(T: FloatArray, scale: FloatArray) -> bool:
+    """Return whether a template has a (relatively) zero pivot."""
     return bool(np.any(np.abs(np.diag(T)) * scale < RANK_TOL))
 
 

@@ -13,7 +13,6 @@ The second is the average information; along T, Ω also curves, which adds 2 tr(
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,38 +96,50 @@ def omega_derivatives(
     return tuple(out)
 
 
-def differentiate(pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution) -> Derivatives:
-    """Return the criterion and its derivatives at a solution for which the system is factored."""
-    return differentiate_fully(pls, criterion, solution)[0]
+class Curvature:
+    """The derivatives of the criterion at one solution.
 
+    Attributes
+    ----------
+    solution : PLSSolution
+        Where.
+    derivatives : Derivatives
+        Value, exact gradient, Hessian and S_t.
+    """
 
-def differentiate_fully(
-    pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution
-) -> tuple[Derivatives, Callable[[int, FloatArray], float]]:
-    """Return the derivatives and a function for the average information along a change of one Ω_t."""
-    found = scores(pls, solution)
-    S = omega_derivatives(pls, solution, criterion, found)
-    gram, n_par = pls.crossproducts.gram, pls.parameters.n_par
-    gradient, hessian = np.zeros(n_par), np.zeros((n_par, n_par))
-    V = np.zeros((gram.q, n_par))
-    start = 0
-    for t, (structure, T) in enumerate(zip(pls.parameters.structures, solution.templates)):
-        here = slice(start, start + structure.n_par)
-        dT = structure.dtemplate()
-        half = dT @ T.T
-        dOmega = half + half.transpose(0, 2, 1)
-        gradient[here] = np.tensordot(dOmega, S[t], 2)
-        hessian[here, here] = 2.0 * np.tensordot(np.tensordot(dT, S[t], (1, 0)), dT, ((2, 1), (1, 2)))
-        V[gram.offsets[t] : gram.offsets[t + 1], here] = _moved_scores(pls, found, t, dOmega)
-        start = here.stop
-    hessian += _average_information(pls, solution, criterion, found, V)
+    def __init__(self, pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution) -> None:
+        self._pls, self._criterion = pls, criterion
+        self.solution = solution
+        pls.factor(solution.templates)
+        self._scores = scores(pls, solution)
+        S = omega_derivatives(pls, solution, criterion, self._scores)
+        self.derivatives = self._along_par(S)
 
-    def along(t: int, direction: FloatArray) -> float:
+    def _along_par(self, S: tuple[FloatArray, ...]) -> Derivatives:
+        pls, solution = self._pls, self.solution
+        gram, n_par = pls.crossproducts.gram, pls.parameters.n_par
+        gradient, hessian = np.zeros(n_par), np.zeros((n_par, n_par))
+        V = np.zeros((gram.q, n_par))
+        start = 0
+        for t, (structure, T) in enumerate(zip(pls.parameters.structures, solution.templates)):
+            here = slice(start, start + structure.n_par)
+            dT = structure.dtemplate()
+            half = dT @ T.T
+            dOmega = half + half.transpose(0, 2, 1)
+            gradient[here] = np.tensordot(dOmega, S[t], 2)
+            hessian[here, here] = 2.0 * np.tensordot(np.tensordot(dT, S[t], (1, 0)), dT, ((2, 1), (1, 2)))
+            V[gram.offsets[t] : gram.offsets[t + 1], here] = _moved_scores(pls, self._scores, t, dOmega)
+            start = here.stop
+        hessian += _average_information(pls, solution, self._criterion, self._scores, V)
+        return Derivatives(pls.value(solution, self._criterion), gradient, hessian, S)
+
+    def along(self, t: int, direction: FloatArray) -> float:
+        """Return the average information along a change of Ω_t, (k, k)."""
+        gram = self._pls.crossproducts.gram
         v = np.zeros((gram.q, 1))
-        v[gram.offsets[t] : gram.offsets[t + 1]] = _moved_scores(pls, found, t, direction[None])
-        return float(_average_information(pls, solution, criterion, found, v)[0, 0])
-
-    return Derivatives(pls.value(solution, criterion), gradient, hessian, S), along
+        v[gram.offsets[t] : gram.offsets[t + 1]] = _moved_scores(self._pls, self._scores, t, direction[None])
+        self._pls.factor(self.solution.templates)
+        return float(_average_information(self._pls, self.solution, self._criterion, self._scores, v)[0, 0])
 
 
 def _moved_scores(pls: PenalizedLeastSquares, found: Scores, t: int, dOmega: FloatArray) -> FloatArray:

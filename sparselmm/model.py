@@ -11,11 +11,11 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import Centred, Unstructured, make_structure
-from sparselmm.convergence import Convergence, certify, leave_boundary, singular_directions
+from sparselmm.convergence import Convergence, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.data.design import Design
-from sparselmm.derivatives import differentiate
+from sparselmm.derivatives import Curvature
 from sparselmm.exceptions import (
     ConvergenceWarning,
     Message,
@@ -35,6 +35,7 @@ WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
 }
 BOUNDARY_TOL = 0.02
 MAX_RESTARTS = 3
+CLOSE = 1e-3
 MANY_PARAMETERS = 8
 EXPENSIVE_FLOPS = 2e7
 
@@ -91,21 +92,18 @@ class CriterionAt:
         self.pls = pls
         self.criterion = criterion
         self._scales = column_scales(pls.crossproducts.gram)
-        self._last: PLSSolution | None = None
+        self.latest: Curvature | None = None
 
     def value(self, par: FloatArray) -> float:
         """Return the criterion."""
-        self._last = None
-        self._last = self.pls.solve(par)
-        return self.pls.value(self._last, self.criterion)
+        return self.pls.value(self.pls.solve(par), self.criterion)
 
     def derivatives(self, par: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """Return criterion, gradient and Hessian; the factor of a preceding `value` is used again."""
-        if self._last is None or not np.array_equal(self._last.par, par):
-            self.value(par)
-        assert self._last is not None
-        found = differentiate(self.pls, self.criterion, self._last)
-        return found.value, found.gradient, found.hessian
+        solution = self.pls.solve(par)
+        self.latest = Curvature(self.pls, self.criterion, solution)
+        d = self.latest.derivatives
+        return d.value, d.gradient, d.hessian
 
     def typical(self, par: FloatArray) -> FloatArray:
         """Return for each parameter the size of its template's rows, at least a fraction of its own scale."""
@@ -144,10 +142,11 @@ def fit_problem(
         first = parameters.par(start)
     with problem.engine.locked() as pls:
         method, reason = choose_optimizer(pls, optimizer)
-        recorder = Recorder(CriterionAt(pls, criterion), listener)
+        target = CriterionAt(pls, criterion)
+        recorder = Recorder(target, listener)
         try:
             par, status, text = method.minimize(recorder, first, parameters.lower())
-            par, solution, certificate, text = _certified(pls, criterion, recorder, par, text, problem)
+            par, solution, certificate, text = _certified(target, recorder, par, text, problem)
         except KeyboardInterrupt as error:
             raise recorder.interrupted(parameters.theta) from error
         report = OptimizerReport(
@@ -170,24 +169,40 @@ def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | No
 
 
 def _certified(
-    pls: PenalizedLeastSquares, criterion: Criterion, recorder: Recorder, par: FloatArray, text: str, problem: Problem
+    target: CriterionAt, recorder: Recorder, par: FloatArray, text: str, problem: Problem
 ) -> tuple[FloatArray, PLSSolution, Convergence, str]:
     """Return canonical parameters and their certificate; leave a false boundary optimum by Newton steps."""
-    parameters = problem.engine.parameters
+    pls, parameters = target.pls, problem.engine.parameters
     scales = column_scales(pls.crossproducts.gram)
     names = tuple(t.name for t in problem.design.terms)
     for attempt in range(MAX_RESTARTS + 1):
         par = _snap(recorder, parameters, par)
-        solution = pls.solve(par)
-        certificate = certify(pls, criterion, solution, names, scales, recorder.typical(par))
+        certificate = certify(
+            _curvature_near(target, par, scales), parameters.structures, names, scales, recorder.typical(par)
+        )
         if certificate.boundary_decrease < certificate.tolerance or attempt == MAX_RESTARTS:
             break
-        start = leave_boundary(pls, solution, certificate.terms)
+        start = leave_boundary(parameters.structures, parameters.templates(par), certificate.terms)
         par, _, finish = make_optimizer("newton").minimize(recorder, start, parameters.lower())
         text += f"; left a false boundary optimum ({finish})"
+    solution = pls.solve(par)
     columns = tuple(t.columns for t in problem.design.terms)
     directions = singular_directions(names, columns, parameters.reported_templates(par), scales)
     return par, solution, replace(certificate, singular=directions), text
+
+
+def _curvature_near(target: CriterionAt, par: FloatArray, scales: list[FloatArray]) -> Curvature:
+    """Return the derivatives at ``par``, or those of the last Newton step to it where they prove the same.
+
+    That step was taken because it gains next to nothing; it is not worth another inverse unless a
+    template is singular, where signs of small numbers decide.
+    """
+    latest = target.latest
+    if latest is not None:
+        near = np.all(np.abs(latest.solution.par - par) < CLOSE * target.typical(par))
+        if near and not any(map(is_singular, target.pls.parameters.templates(par), scales)):
+            return latest
+    return Curvature(target.pls, target.criterion, target.pls.solve(par))
 
 
 def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> FloatArray:

@@ -120,11 +120,17 @@ class PenalizedLeastSquares:
         self.parameters = parameters
         self.system = system
 
+    def factor(self, templates: Templates) -> None:
+        """Factor M for the templates, unless the system holds just this factor."""
+        held = self.system.templates
+        if len(held) != len(templates) or not all(map(np.array_equal, held, templates)):
+            self.system.refactor(templates)
+
     def solve(self, par: FloatArray) -> PLSSolution:
         """Return the solution at ``par``."""
         xp = self.crossproducts
         templates = self.parameters.templates(par)
-        self.system.refactor(templates)
+        self.factor(templates)
         C = apply_transposed(xp.ZtWXy, templates, xp.gram)
         H = self.system.half_solve(C)
         S = xp.XytWXy - H.T @ H
@@ -145,8 +151,8 @@ class PenalizedLeastSquares:
         )
 
     def spherical(self, solution: PLSSolution) -> FloatArray:
-        """Return u = M⁻¹Λ'Z'W(y - o - Xβ), (q,), of a solution; refactors for its parameters."""
-        self.system.refactor(solution.templates)
+        """Return u = M⁻¹Λ'Z'W(y - o - Xβ), (q,), of a solution."""
+        self.factor(solution.templates)
         right = solution.scaled[:, -1:] - solution.scaled[:, :-1] @ solution.gamma[:, None]
         return self.system.solve(right)[:, 0]
 

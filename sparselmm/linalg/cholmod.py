@@ -179,13 +179,13 @@ class CholmodSystem:
         self._keys = sorted(gram.pairs)
         self._M, self._source, self._diagonal = _lower_pattern(gram, self._keys)
         self._buffer = np.empty(sum(gram.pairs[key].values.size for key in self._keys))
-        self._templates: Templates = ()
+        self.templates: Templates = ()
         self.flops = 100.0 * len(self._M.data)  # a guess: the factor's size is not known before it is made
         self._adapter = _adapter()(self._M)
 
     def refactor(self, templates: Templates) -> None:
         """Factor M for the k×k templates of the terms."""
-        self._templates = templates
+        self.templates = ()
         start = 0
         for i, j in self._keys:
             values = scale_blocks(self.gram.pairs[i, j].values, templates[i], templates[j])
@@ -194,6 +194,7 @@ class CholmodSystem:
         np.take(self._buffer, self._source, out=self._M.data)
         self._M.data[self._diagonal] += 1.0
         self._adapter.refactor(self._M)
+        self.templates = templates
 
     def logdet(self) -> float:
         """Return log|M|."""
@@ -225,11 +226,11 @@ class CholmodSystem:
 
     def information_blocks(self) -> tuple[FloatArray, ...]:
         """Return the diagonal blocks of Z'V⁻¹Z, one (m, k, k) array per term."""
-        regular = [relative_diagonal(self.gram, t, T) > NEARLY_SINGULAR for t, T in enumerate(self._templates)]
+        regular = [relative_diagonal(self.gram, t, T) > NEARLY_SINGULAR for t, T in enumerate(self.templates)]
         inverse = self.inverse_diagonal() if any(regular) else ()
         return tuple(
-            information_from_inverse(inverse[t], T) if regular[t] else information_by_columns(self, t, self._templates)
-            for t, T in enumerate(self._templates)
+            information_from_inverse(inverse[t], T) if regular[t] else information_by_columns(self, t, self.templates)
+            for t, T in enumerate(self.templates)
         )
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:

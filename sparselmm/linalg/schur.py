@@ -76,7 +76,7 @@ class SchurSystem:
             self._S = np.zeros((self._q2, self._q2), order="F")
         self._T1 = np.eye(self._K)
         self._T2: Templates = ()
-        self._templates: Templates = ()
+        self.templates: Templates = ()
         self.flops = float(self._q2) ** 3 / 3.0 + 10.0 * self._m * self._K**2
         if self._q2:
             self.flops += 2.0 * self._sandwich.work
@@ -137,14 +137,16 @@ class SchurSystem:
 
     def refactor(self, templates: Templates) -> None:
         """Factor M for the k×k templates of the terms."""
+        self.templates = ()
         T1 = _block_diagonal([templates[t] for t in self._first])
         M11 = T1.T @ self._D @ T1
         diagonal = np.arange(self._K)
         M11[:, diagonal, diagonal] += 1.0
         self._L1 = batched_cholesky(M11)
-        self._T1, self._templates = T1, templates
+        self._T1 = T1
         self._logdet = 2.0 * float(np.log(self._L1[:, diagonal, diagonal]).sum())
         if not self._q2:
+            self.templates = templates
             return
         self._T2 = tuple(templates[t] for t in self._rest)
         if self._K == 1:
@@ -160,6 +162,7 @@ class SchurSystem:
         if info != 0:
             raise NumericalError(f"the Schur complement is not positive definite (column {info})")
         self._logdet += 2.0 * float(np.log(S.diagonal()).sum())
+        self.templates = templates
 
     def _scale_rest(self, S: FloatArray) -> None:
         """Replace the upper triangle of the symmetric S by that of Λ2'SΛ2, in place."""
@@ -256,7 +259,7 @@ class SchurSystem:
                 if relative_diagonal(self.gram, t, T) > NEARLY_SINGULAR:
                     rest[t] = information_from_inverse(blocks[t], T)
                 else:
-                    rest[t] = information_by_columns(self, t, self._templates)
+                    rest[t] = information_by_columns(self, t, self.templates)
         return self._by_term(first, rest)
 
     def _rest_blocks(self, S: FloatArray) -> dict[int, FloatArray]:
@@ -284,7 +287,7 @@ class SchurSystem:
         return inverse
 
     def schur_inverse(self) -> FloatArray:
-        """Return S⁻¹, (q2, q2), symmetric and dense, owned by the caller."""
+        """Return S⁻¹, (q2, q2), symmetric and dense, Fortran-ordered, owned by the caller."""
         inverse, _ = lapack.dpotri(self._S, lower=0)
         _mirror_upper(inverse)
         return np.asarray(inverse)

@@ -47,9 +47,10 @@ class PenalizedSystem(Protocol):
     exact: bool
     flops: float
     gram: BlockGram
+    templates: Templates
 
     def refactor(self, templates: Templates) -> None:
-        """Factor M for the k×k templates of the terms."""
+        """Factor M for the k×k templates of the terms; ``templates`` keeps them, empty after a failure."""
         ...
 
     def logdet(self) -> float:

@@ -9,6 +9,8 @@ import numpy as np
 from sparselmm._typing import FloatArray
 from sparselmm.optimize.base import Recorder, Status
 
+CERTAIN = 1e-6  # no step that promises more is taken without evaluating the criterion after it
+
 
 @dataclass(frozen=True)
 class Newton:
@@ -20,7 +22,7 @@ class Newton:
     Attributes
     ----------
     ftol : float
-        Stop when the decrease predicted for the next step is below it.
+        Stop with a step after which a decrease below it is left.
     rtol : float
         The same relative to the criterion (rounding floor).
     radius : float
@@ -30,7 +32,7 @@ class Newton:
     """
 
     name: str = "newton"
-    ftol: float = 1e-9
+    ftol: float = 2.5e-10
     rtol: float = 2e-14
     radius: float = 1.0
     max_iterations: int = 200
@@ -39,13 +41,16 @@ class Newton:
         """Return the best parameters, the status and a message."""
         x, radius = np.array(start, dtype=float), self.radius
         value, g, H = problem.derivatives(x)
-        correction = np.zeros_like(H)
+        correction, before = np.zeros_like(H), np.inf
         for _ in range(self.max_iterations):
             scale = np.maximum(np.abs(x), problem.typical(x))
             step, predicted = trust_region_step(scale * g, scale[:, None] * (H + correction) * scale, radius)
             tolerance = max(self.ftol, self.rtol * abs(value))
-            if predicted < tolerance and np.linalg.norm(step) < radius:
-                # the last step is below what the criterion can resolve: taken on the strength of the gradient
+            # the steps converge superlinearly: what is left after this one is less than this share of it
+            left = predicted * min(1.0, 0.3 * predicted / before)
+            before = predicted
+            if left < tolerance and predicted < CERTAIN and np.linalg.norm(step) < radius:
+                # taken on the strength of the gradient alone, without another evaluation
                 x = x + scale * step
                 return x, Status.CONVERGED, f"{self.name}: predicted decrease of the last step {predicted:.1e}"
             trial = x + scale * step
