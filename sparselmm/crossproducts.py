@@ -23,6 +23,7 @@ from sparselmm.linalg.rank import triangular_factor
 
 CHUNK_ROWS = 262_144
 NEAR = 1.0  # a column of X is centred when its mean exceeds so many standard deviations
+NEARLY_DEPENDENT = 1e3  # condition of the centred and scaled X beyond which its columns are made orthogonal
 FAR = 10.0  # a column of Z is centred when its mean exceeds so many standard deviations
 
 
@@ -30,7 +31,7 @@ FAR = 10.0  # a column of Z is centred when its mean exceeds so many standard de
 class Basis:
     """How X and y were transformed before their products were summed.
 
-    The transformed matrix is ``X_t = X C = (X - x0 c')·diag(s)``, x0 the constant column.
+    The transformed matrix is ``X_t = X C = (X - x0 c')·diag(s)·mix``, x0 the constant column.
 
     Attributes
     ----------
@@ -40,6 +41,8 @@ class Basis:
         c, multiples of the constant column; zero for itself.
     scale : (p,) array
         s, powers of two.
+    mix : (p, p) array or None
+        Upper triangular, makes nearly dependent columns orthogonal; None where they are not.
     b0 : (p,) array
         Coefficients of X_t whose fit was subtracted from ``y - offset``.
     """
@@ -48,11 +51,13 @@ class Basis:
     centre: FloatArray
     scale: FloatArray
     b0: FloatArray
+    mix: FloatArray | None = None
 
     @property
     def logdet(self) -> float:
         """``-2 log|det C|``, what the transformation takes from log|X'V⁻¹X|."""
-        return -2.0 * float(np.sum(np.log(self.scale)))
+        mixed = 0.0 if self.mix is None else float(np.log(np.abs(np.diag(self.mix))).sum())
+        return -2.0 * (float(np.sum(np.log(self.scale))) + mixed)
 
     @property
     def matrix(self) -> FloatArray:
@@ -60,15 +65,16 @@ class Basis:
         C = np.diag(self.scale)
         if self.position >= 0:
             C[self.position] -= self.centre * self.scale
-        return C
+        return C if self.mix is None else C @ self.mix
 
     def apply(self, X: FloatArray) -> FloatArray:
         """Return X_t of rows of X."""
         if self.position < 0 or not self.centre.any():
-            return X * self.scale
-        out: FloatArray = X - X[:, self.position, None] * self.centre
-        out *= self.scale
-        return out
+            out: FloatArray = X * self.scale
+        else:
+            out = X - X[:, self.position, None] * self.centre
+            out *= self.scale
+        return out if self.mix is None else out @ self.mix
 
     def coefficients(self, gamma: FloatArray) -> FloatArray:
         """Return β of coefficients γ of the transformed problem."""
@@ -182,7 +188,7 @@ class CrossProducts:
     def __add__(self, other: CrossProducts) -> CrossProducts:
         """Add the statistics of further rows summed with the same basis, levels and columns."""
         same = all(
-            np.array_equal(getattr(self.basis, x), getattr(other.basis, x)) for x in ("centre", "scale", "b0")
+            np.array_equal(getattr(self.basis, x), getattr(other.basis, x)) for x in ("centre", "scale", "b0", "mix")
         )
         if not same or self.centres != other.centres or self.gram.m != other.gram.m or self.gram.k != other.gram.k:
             raise ValueError("cross-products can only be added when they share basis, levels and columns")
@@ -273,7 +279,11 @@ def pilot_basis(design: Design) -> Basis:
         if design.weights is not None:
             Xy *= np.sqrt(design.weights[rows])[:, None]
         R = triangular_factor(np.vstack([R, Xy]) if len(R) else Xy)
-    return replace(basis, b0=frozen(solve_triangular(R[:p, :p], R[:p, p])))
+    Rx = R[:p, :p]
+    if np.linalg.cond(Rx) < NEARLY_DEPENDENT:
+        return replace(basis, b0=frozen(solve_triangular(Rx, R[:p, p])))
+    # cross-products square the condition of X: orthogonal columns keep what the rounding would take
+    return replace(basis, b0=frozen(R[:p, p].copy()), mix=frozen(solve_triangular(Rx, np.eye(p))))
 
 
 def _centred(design: Design, rows: slice) -> FloatArray:

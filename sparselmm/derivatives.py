@@ -165,3 +165,8 @@ def _average_information(
     df = criterion.df(xp.n, xp.p)
     out: FloatArray = df * (K / solution.pwrss - np.outer(a, a) / solution.pwrss**2)
     return out
+
+
+def differentiate(pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution) -> Derivatives:
+    """Return the criterion and its derivatives at a solution."""
+    return Curvature(pls, criterion, solution).derivatives
