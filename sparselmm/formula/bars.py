@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeGuard
 
 from sparselmm.exceptions import FormulaError, UnsupportedError
 from sparselmm.formula.algebra import TermList, expand_terms
@@ -37,7 +38,7 @@ class Parts:
     offsets: list[Node] = field(default_factory=list)
 
 
-def is_bar(node: Node) -> bool:
+def is_bar(node: Node) -> TypeGuard[Binary]:
     """Return whether the node is ``lhs | grouping`` or ``lhs || grouping``."""
     return isinstance(node, Binary) and node.op in _BARS
 
@@ -106,8 +107,7 @@ def _refuse_special(node: Node, what: str) -> None:
             raise FormulaError(f"{render(part)} cannot {what}")
 
 
-def _bar(node: Node, structure: str, source: str) -> Bar:
-    assert isinstance(node, Binary)
+def _bar(node: Binary, structure: str, source: str) -> Bar:
     for part in chain(walk(node.left), walk(node.right)):
         if is_bar(part):
             raise FormulaError(
