@@ -120,6 +120,7 @@ def _bar(node: Binary, structure: str, source: str) -> Bar:
 
 def _structured(node: Call) -> Bar:
     source = render(node)
+    first = node.args[0]
     if node.func in PLANNED_STRUCTURES:
         raise UnsupportedError(
             f"the covariance structure {node.func}() in {source} is not yet supported; "
@@ -130,7 +131,9 @@ def _structured(node: Call) -> Bar:
             f"{node.func}() in {source} is not a covariance structure; available: {', '.join(STRUCTURES)}"
             f" (a bar inside any other function is not a random term)"
         )
-    bar = _bar(node.args[0], node.func, source)
+    if not is_bar(first):
+        raise FormulaError(f"{source} needs a random term (lhs | grouping) as its first argument")
+    bar = _bar(first, node.func, source)
     if bar.op == "||":
         raise FormulaError(f"{source}: use a single bar inside {node.func}(); '||' splits the term by itself")
     options = dict(node.kwargs)
