@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from importlib.metadata import version as installed_version
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.math import get_node_equation_number
 
 project = "sparselmm"
 author = "the sparselmm developers"
@@ -33,9 +38,33 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_preprocess_types = True
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"sparselmm {release}"
 html_copy_source = False
 html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["extra.css"]
+
+
+def visit_math(self: Any, node: nodes.math) -> None:
+    """Write inline mathematics as MathML, which browsers show without a script or a network."""
+    self.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def visit_displaymath(self: Any, node: nodes.math_block) -> None:
+    """Write a displayed equation as MathML, with its number."""
+    self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight"))
+    if node["number"]:
+        self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
+        self.add_permalink_ref(node, "Link to this equation")
+        self.body.append("</span>")
+    self.body.append(tex2mathml(node.astext(), as_block=True))
+    self.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> None:
+    """Register the renderer of mathematics."""
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_displaymath, None))

@@ -52,8 +52,8 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def comparable(text: str) -> list[list[str]]:
-    """Return the words of the lines, of the line on convergence only whether it did: counts depend on the machine."""
-    blocks = ["Convergence: converged" if b.startswith("Convergence: converged") else b for b in text.split("\n\n")]
+    """Return the words of the lines; of the paragraph on convergence, whose numbers are rounding, only its verdict."""
+    blocks = [re.sub(r"^(Convergence: \w+)(?s:.*)$", r"\1", block) for block in text.split("\n\n")]
     return [line.split() for block in blocks for line in block.splitlines() if line.strip()]
 
 
