@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -31,6 +31,7 @@ from sparselmm.linalg.system import (
     information_from_inverse,
     relative_diagonal,
 )
+from sparselmm.linalg.traces import Direction, traces_by_columns
 
 INSTALL_HELP = (
     "CHOLMOD is not available: scikit-sparse could not be imported ({error}). Install SuiteSparse and then "
@@ -232,6 +233,10 @@ class CholmodSystem:
             information_from_inverse(inverse[t], T) if regular[t] else information_by_columns(self, t, self.templates)
             for t, T in enumerate(self.templates)
         )
+
+    def trace_products(self, directions: Sequence[Direction]) -> FloatArray:
+        """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j) for changes of Ω of single terms, (n, n)."""
+        return traces_by_columns(self, directions)
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         """Return sparse L and the permutation P with L L' = M[P][:, P]."""

@@ -9,9 +9,11 @@ _jit = nb.njit(cache=True, fastmath={"contract", "reassoc"}, nogil=True)
 
 @_jit
 def weighted_gram_lower(  # type: ignore[no-untyped-def]
-    indptr, indices, data, col_ptr, col_rows, col_pos, d, out
+    indptr, indices, left, right, col_ptr, col_rows, col_pos, d, out
 ) -> None:
-    """Fill the lower triangle of A' diag(d) A, (q, q), C-ordered; A is CSR with sorted indices.
+    """Fill the lower triangle of A' diag(d) B, (q, q), C-ordered, where that product is symmetric.
+
+    A and B are CSR with values ``left`` and ``right`` in one pattern with sorted indices.
 
     ``col_ptr, col_rows, col_pos`` list the entries of each column: row and position in data.
     Row c of the result is gathered in one pass over the rows that touch column c, so all writes
@@ -22,10 +24,10 @@ def weighted_gram_lower(  # type: ignore[no-untyped-def]
         row[: c + 1] = 0.0
         for e in range(col_ptr[c], col_ptr[c + 1]):
             r = col_rows[e]
-            w = d[r] * data[col_pos[e]]
+            w = d[r] * left[col_pos[e]]
             if w != 0.0:
                 for x in range(indptr[r], col_pos[e] + 1):
-                    row[indices[x]] += w * data[x]
+                    row[indices[x]] += w * right[x]
 
 
 @_jit

@@ -48,19 +48,35 @@ class Sandwich:
             # the transpose of a C-ordered array is what Fortran calls the matrix: its upper triangle
             blas.dsyrk(1.0, B.T, lower=0, c=out.T, overwrite_c=1)
             return
-        if self._columns is not None:
-            from sparselmm.linalg.kernels import weighted_gram_lower
-
-            A = self._A
-            if self._K == 1:
-                data, d = A.data, F[:, 0, 0] ** 2
-            else:
-                data, d = self._grouped(F), np.ones(A.shape[0])
-            weighted_gram_lower(A.indptr, A.indices, data, *self._columns, d, out)
+        if self._columns is not None and self._K == 1:
+            self._compiled(self._A.data, self._A.data, F[:, 0, 0] ** 2, out)
             return
         data = self._grouped(F)
+        if self._columns is not None:
+            self._compiled(data, data, np.ones(self._A.shape[0]), out)
+            return
         B = sp.csr_array((data, self._A.indices, self._A.indptr), shape=self._A.shape)
         out[:] = (B.T @ B).toarray()
+
+    def _compiled(self, left: FloatArray, right: FloatArray, d: FloatArray, out: FloatArray) -> None:
+        from sparselmm.linalg.kernels import weighted_gram_lower
+
+        assert self._columns is not None
+        weighted_gram_lower(self._A.indptr, self._A.indices, left, right, *self._columns, d, out)
+
+    def middle(self, C: FloatArray) -> FloatArray:
+        """Return Σ_l A_l'C_lA_l, (q, q), symmetric and full, for symmetric (m, K, K) matrices C."""
+        if self._dense is not None:
+            flat = self._dense.reshape(self._m * self._K, self._q)
+            return np.asarray(flat.T @ (C @ self._dense).reshape(self._m * self._K, self._q))
+        right = self._grouped(C)
+        if self._columns is None:
+            B = sp.csr_array((right, self._A.indices, self._A.indptr), shape=self._A.shape)
+            return np.asarray((self._A.T @ B).toarray())
+        out = np.zeros((self._q, self._q))
+        self._compiled(self._A.data, right, np.ones(self._A.shape[0]), out)
+        out += np.tril(out, -1).T
+        return out
 
     def _grouped(self, F: FloatArray) -> FloatArray:
         """Return the stored values of FA, in the pattern of A."""

@@ -7,6 +7,8 @@ LAPACK as U'U in the upper triangle of one Fortran-ordered array; A is Z'WZ.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack
@@ -22,6 +24,7 @@ from sparselmm.linalg.system import (
     information_from_inverse,
     relative_diagonal,
 )
+from sparselmm.linalg.traces import Direction, Eliminated
 
 
 def eliminable_terms(gram: BlockGram) -> tuple[int, ...]:
@@ -261,6 +264,24 @@ class SchurSystem:
                 else:
                     rest[t] = information_by_columns(self, t, self.templates)
         return self._by_term(first, rest)
+
+    def trace_products(self, directions: Sequence[Direction]) -> FloatArray:
+        """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j) for changes of Ω of single terms, (n, n)."""
+        if not self._q2:
+            F = batched_lower_solve(self._L1, np.broadcast_to(self._T1.T, self._D.shape))
+            Q = np.eye(self._K) - self._D @ (F.transpose(0, 2, 1) @ F)
+            none = np.zeros((0, 0))
+            parts = Eliminated(self.gram, self._first, (), self._D, Q, self.templates, None, none, none)
+            return parts.traces(directions)
+        Q = np.eye(self._K) - self._D @ (self._F.transpose(0, 2, 1) @ self._F)
+        G = np.zeros((self._q2, self._q2), order="F")
+        self._sandwich.fill_lower(self._F, G.T)
+        np.subtract(self._A22, G, out=G)
+        _mirror_upper(G)
+        E = self._scaled_back(self.schur_inverse())
+        return Eliminated(
+            self.gram, self._first, self._rest, self._D, Q, self.templates, self._sandwich, E, G
+        ).traces(directions)
 
     def _rest_blocks(self, S: FloatArray) -> dict[int, FloatArray]:
         """Return the diagonal blocks of a (q2, q2) matrix for each term of the rest."""

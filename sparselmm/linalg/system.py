@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -73,6 +74,13 @@ class PenalizedSystem(Protocol):
         """Return the diagonal blocks of Z'V⁻¹Z, V = W⁻¹ + ZΛΛ'Z', one (m, k, k) array per term.
 
         Valid at singular templates too.
+        """
+        ...
+
+    def trace_products(self, directions: Sequence[tuple[int, FloatArray]]) -> FloatArray:
+        """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j), (n, n), for directions (term, (k, k) change of its Ω).
+
+        Each B is applied to all levels of its term. Valid at singular templates too.
         """
         ...
 
