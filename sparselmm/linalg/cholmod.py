@@ -25,6 +25,7 @@ import scipy.sparse as sp
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import BackendError, NumericalError
 from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
+from sparselmm.linalg.selected import SMALL, Pairs, pairs_from_factor, pairs_from_full
 from sparselmm.linalg.system import (
     NEARLY_SINGULAR,
     information_by_columns,
@@ -224,6 +225,12 @@ class CholmodSystem:
                 blocks[first:last] = rows[np.arange(last - first), :, np.arange(last - first), :]
             out.append(blocks)
         return tuple(out)
+
+    def covariance_pairs(self) -> Pairs:
+        """Return the blocks of ΛM⁻¹Λ' in the pattern of Z'WZ, aligned with ``gram.pairs``."""
+        if self.gram.q <= SMALL:
+            return pairs_from_full(self.gram, self.solve(np.eye(self.gram.q)), self.templates)
+        return pairs_from_factor(self.gram, *self.factor(), self.templates)
 
     def information_blocks(self) -> tuple[FloatArray, ...]:
         """Return the diagonal blocks of Z'V⁻¹Z, one (m, k, k) array per term."""

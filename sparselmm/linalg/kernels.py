@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numba as nb
+import numpy as np
 
 _jit = nb.njit(cache=True, fastmath={"contract", "reassoc"}, nogil=True)
 
@@ -51,3 +52,58 @@ def level_quadratic_forms(indptr, indices, data, K, inner, out) -> None:  # type
                         if y < x:
                             right = data[indptr[level * K + a] + y] * data[indptr[level * K + b] + x]
                             out[level, a, b] += value * right
+
+
+@_jit
+def pattern_products(ptr, columns, values, inner, out) -> None:  # type: ignore[no-untyped-def]
+    """Fill out[x] = Σ_y inner[c_x, c_y] values[y] over the cells y of the level of cell x."""
+    for level in range(len(ptr) - 1):
+        for x in range(ptr[level], ptr[level + 1]):
+            row = inner[columns[x]]
+            for y in range(ptr[level], ptr[level + 1]):
+                value = row[columns[y]]
+                for a in range(values.shape[1]):
+                    out[x, a] += value * values[y, a]
+
+
+@_jit
+def takahashi(indptr, indices, L, cut, dense, out) -> None:  # type: ignore[no-untyped-def]
+    """Fill out with the entries of (LL')⁻¹ in the pattern of the columns of L before ``cut``.
+
+    L is CSC with sorted rows and a pattern closed under elimination; ``dense`` is the part of the
+    inverse from row and column ``cut`` on.
+    """
+    longest = 0
+    for j in range(cut):
+        longest = max(longest, indptr[j + 1] - indptr[j])
+    scaled, sums = np.zeros(longest), np.zeros(longest)
+    for j in range(cut - 1, -1, -1):
+        first, last = indptr[j] + 1, indptr[j + 1]
+        width = last - first
+        pivot = L[first - 1]
+        for a in range(width):
+            scaled[a] = L[first + a] / pivot
+            sums[a] = 0.0
+        for b in range(width):
+            c = indices[first + b]
+            if c >= cut:
+                for a in range(b, width):
+                    value = dense[indices[first + a] - cut, c - cut]
+                    sums[a] += value * scaled[b]
+                    if a > b:
+                        sums[b] += value * scaled[a]
+                continue
+            p = indptr[c]
+            for a in range(b, width):
+                row = indices[first + a]
+                while indices[p] < row:
+                    p += 1
+                value = out[p]
+                sums[a] += value * scaled[b]
+                if a > b:
+                    sums[b] += value * scaled[a]
+        total = 1.0 / (pivot * pivot)
+        for a in range(width):
+            out[first + a] = -sums[a]
+            total += sums[a] * scaled[a]
+        out[first - 1] = total

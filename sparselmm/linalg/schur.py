@@ -18,6 +18,7 @@ from sparselmm.exceptions import NumericalError
 from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.blocks import BlockGram, Templates
 from sparselmm.linalg.sandwich import Sandwich
+from sparselmm.linalg.selected import EliminatedLevels, Pairs
 from sparselmm.linalg.system import (
     NEARLY_SINGULAR,
     information_by_columns,
@@ -243,6 +244,15 @@ class SchurSystem:
             N = batched_upper_solve(self._L1, self._F)
             B11 = B11 + N @ self._sandwich.level_forms(self._scaled_back(inverse)) @ N.transpose(0, 2, 1)
         return self._by_term(B11, rest)
+
+    def covariance_pairs(self) -> Pairs:
+        """Return the blocks of ΛM⁻¹Λ' in the pattern of Z'WZ, aligned with ``gram.pairs``."""
+        if not self._q2:
+            F = batched_lower_solve(self._L1, np.broadcast_to(self._T1.T, self._D.shape))
+            return EliminatedLevels(self._first, (), F.transpose(0, 2, 1) @ F, None, np.zeros((0, 0))).pairs(self.gram)
+        G = self._F.transpose(0, 2, 1) @ self._F
+        E22 = self._scaled_back(self.schur_inverse())
+        return EliminatedLevels(self._first, self._rest, G, self._A12, E22).pairs(self.gram)
 
     def information_blocks(self) -> tuple[FloatArray, ...]:
         """Return the diagonal blocks of Z'V⁻¹Z, one (m, k, k) array per term."""

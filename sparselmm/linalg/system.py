@@ -70,6 +70,13 @@ class PenalizedSystem(Protocol):
         """Return the diagonal blocks of M⁻¹, one (m, k, k) array per term."""
         ...
 
+    def covariance_pairs(self) -> dict[tuple[int, int], FloatArray]:
+        """Return the blocks of ΛM⁻¹Λ' in the pattern of Z'WZ, aligned with ``gram.pairs``.
+
+        σ² times a block is the covariance of the conditional modes of two levels.
+        """
+        ...
+
     def information_blocks(self) -> tuple[FloatArray, ...]:
         """Return the diagonal blocks of Z'V⁻¹Z, V = W⁻¹ + ZΛΛ'Z', one (m, k, k) array per term.
 
