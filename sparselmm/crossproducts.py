@@ -135,7 +135,7 @@ class CrossProducts:
     ) -> CrossProducts:
         """Sum the products of all rows, in chunks; ``basis`` and ``centres`` fix the transformations."""
         centres = tuple(find_centre(t) for t in design.terms) if centres is None else centres
-        design = _with_centred_terms(design, centres)
+        design = with_centred_terms(design, centres)
         basis = basis or pilot_basis(design)
         m, k = tuple(t.m for t in design.terms), tuple(t.k for t in design.terms)
         offsets = np.concatenate([[0], np.cumsum(np.array(m, dtype=np.int64) * np.array(k, dtype=np.int64))])
@@ -165,7 +165,7 @@ class CrossProducts:
 
     def with_response(self, design: Design, y: FloatArray) -> CrossProducts:
         """Return the cross-products of the same design with another response; Z and X parts are shared."""
-        design = _with_centred_terms(replace(design, y=y), self.centres)
+        design = with_centred_terms(replace(design, y=y), self.centres)
         p = self.p
         basis = replace(self.basis, b0=np.zeros(p))
         right = np.zeros(p)
@@ -219,7 +219,8 @@ def find_centre(term: DesignTerm) -> Centre | None:
     return Centre(position, tuple(float(c) for c in centre)) if centre.any() else None
 
 
-def _with_centred_terms(design: Design, centres: tuple[Centre | None, ...]) -> Design:
+def with_centred_terms(design: Design, centres: tuple[Centre | None, ...]) -> Design:
+    """Return the design with Z in the coordinates of the cross-products."""
     if not any(centres):
         return design
     terms = []
