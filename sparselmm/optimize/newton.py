@@ -33,7 +33,7 @@ class Newton:
 
     name: str = "newton"
     ftol: float = 2.5e-10
-    rtol: float = 2e-14
+    rtol: float = 1e-13
     radius: float = 1.0
     max_iterations: int = 200
 
@@ -41,14 +41,14 @@ class Newton:
         """Return the best parameters, the status and a message."""
         x, radius = np.array(start, dtype=float), self.radius
         value, g, H = problem.derivatives(x)
-        correction, before = np.zeros_like(H), np.inf
+        correction, before, rate = np.zeros_like(H), np.nan, 1.0
         for _ in range(self.max_iterations):
             scale = np.maximum(np.abs(x), problem.typical(x))
             step, predicted = trust_region_step(scale * g, scale[:, None] * (H + correction) * scale, radius)
             tolerance = max(self.ftol, self.rtol * abs(value))
-            # the steps converge superlinearly: what is left after this one is less than this share of it
-            left = predicted * min(1.0, 0.3 * predicted / before)
-            before = predicted
+            # the steps converge superlinearly: the worse of the last two rates bounds what this one leaves
+            last_rate, rate = rate, min(1.0, predicted / before) if before > 0 else 1.0
+            left, before = predicted * max(rate, last_rate), predicted
             if left < tolerance and predicted < CERTAIN and np.linalg.norm(step) < radius:
                 # taken on the strength of the gradient alone, without another evaluation
                 x = x + scale * step

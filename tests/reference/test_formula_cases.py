@@ -141,7 +141,7 @@ def test_refusals(model):
     assert len(str(caught.value)) > 20
 
 
-def test_natural_splines_are_refused_by_name():
-    """`ns` is not among the functions of formulaic; the message must say which name is unknown."""
-    with pytest.raises(SparseLMMError, match="ns"):
-        slm.LinearMixedModel.from_formula("y ~ ns(x, 3) + (1|g)", frame())
+def test_natural_splines_count_like_r():
+    """R's row 24: `ns(x, 3)` beside the intercept gives p = 4 (its values are compared in test_model_matrix)."""
+    model = slm.LinearMixedModel.from_formula("y ~ ns(x, 3) + (1|g)", frame())
+    assert model.problem.design.p == 4
