@@ -25,7 +25,7 @@ import scipy.sparse as sp
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import BackendError, NumericalError
 from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
-from sparselmm.linalg.selected import SMALL, Pairs, pairs_from_factor, pairs_from_full
+from sparselmm.linalg.selected import SMALL, Pairs, diagonal_from_factor, pairs_from_factor, pairs_from_full
 from sparselmm.linalg.system import (
     NEARLY_SINGULAR,
     information_by_columns,
@@ -211,20 +211,15 @@ class CholmodSystem:
         return self._adapter.solve(C)
 
     def inverse_diagonal(self) -> tuple[FloatArray, ...]:
-        """Return the diagonal blocks of M⁻¹ by solving for unit columns in batches."""
-        out = []
-        for t, (m, k) in enumerate(zip(self.gram.m, self.gram.k)):
-            blocks = np.empty((m, k, k))
-            step = max(1, 2_000_000 // max(self.gram.q, 1) // k)
-            for first in range(0, m, step):
-                last = min(first + step, m)
-                columns = np.arange(first * k, last * k) + self.gram.offsets[t]
-                E = np.zeros((self.gram.q, len(columns)))
-                E[columns, np.arange(len(columns))] = 1.0
-                rows = self.solve(E)[columns].reshape(last - first, k, last - first, k)
-                blocks[first:last] = rows[np.arange(last - first), :, np.arange(last - first), :]
-            out.append(blocks)
-        return tuple(out)
+        """Return the diagonal blocks of M⁻¹, one (m, k, k) array per term."""
+        if self.gram.q <= SMALL:
+            full = self.solve(np.eye(self.gram.q))
+            rows = (self.gram.offsets[t] + np.arange(m * k).reshape(m, k) for t, m, k in self._terms())
+            return tuple(full[at[:, :, None], at[:, None, :]] for at in rows)
+        return diagonal_from_factor(self.gram, *self.factor())
+
+    def _terms(self) -> Iterator[tuple[int, int, int]]:
+        return ((t, m, k) for t, (m, k) in enumerate(zip(self.gram.m, self.gram.k)))
 
     def covariance_pairs(self) -> Pairs:
         """Return the blocks of ΛM⁻¹Λ' in the pattern of Z'WZ, aligned with ``gram.pairs``."""

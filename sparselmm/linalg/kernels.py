@@ -107,3 +107,26 @@ def takahashi(indptr, indices, L, cut, dense, out) -> None:  # type: ignore[no-u
             out[first + a] = -sums[a]
             total += sums[a] * scaled[a]
         out[first - 1] = total
+
+
+@_jit
+def column_counts(indptr, indices, q):  # type: ignore[no-untyped-def]
+    """Return the entries per column of L for the rows of a lower triangle given by rows (CSR).
+
+    Row k of L is the union of the paths from its nonzeros to k in the elimination tree, which is
+    grown on the way (Davis 2006, Direct Methods for Sparse Linear Systems, section 4.1).
+    """
+    parent = np.full(q, -1, np.int64)
+    mark = np.full(q, -1, np.int64)
+    counts = np.ones(q, np.int64)
+    for k in range(q):
+        mark[k] = k
+        for e in range(indptr[k], indptr[k + 1]):
+            i = indices[e]
+            while i < k and mark[i] != k:
+                if parent[i] == -1:
+                    parent[i] = k
+                counts[i] += 1
+                mark[i] = k
+                i = parent[i]
+    return counts

@@ -32,33 +32,57 @@ def pairs_from_full(gram: BlockGram, inverse: FloatArray, templates: Templates) 
     return out
 
 
+class SelectedInverse:
+    """The entries of M⁻¹ in the pattern of its factor L L' = M[P][:, P], by Takahashi's recursion."""
+
+    def __init__(self, L: sp.csc_array, P: IntArray) -> None:
+        from sparselmm.linalg.kernels import takahashi
+
+        L.sort_indices()
+        q = self._q = L.shape[0]
+        indptr, indices = L.indptr.astype(np.int64), L.indices.astype(np.int64)
+        full = np.diff(indptr) == np.arange(q, 0, -1)
+        cut = 0 if full.all() else int(np.flatnonzero(~full)[-1]) + 1  # the columns from here on are a dense triangle
+        dense = np.zeros((q - cut, q - cut), order="F")
+        column = np.repeat(np.arange(cut, q), np.diff(indptr)[cut:])
+        dense[indices[indptr[cut] :] - cut, column - cut] = L.data[indptr[cut] :]
+        dense, _ = lapack.dpotri(dense, lower=1, overwrite_c=1)
+        self._dense = np.tril(dense) + np.tril(dense, -1).T
+        self._values = np.zeros(indptr[cut])
+        takahashi(indptr, indices, L.data, cut, self._dense, self._values)
+        self._position = np.empty(q, dtype=np.int64)
+        self._position[P] = np.arange(q)
+        self._cut = cut
+        self._keys = np.repeat(np.arange(cut), np.diff(indptr)[:cut]) * q + indices[: indptr[cut]]
+
+    def entries(self, rows: IntArray, cols: IntArray) -> FloatArray:
+        """Return M⁻¹[rows, cols], (n,), for entries in the pattern of M."""
+        r, c = self._position[rows], self._position[cols]
+        low, high = np.minimum(r, c), np.maximum(r, c)
+        tail = low >= self._cut
+        found = np.empty(len(r))
+        found[tail] = self._dense[high[tail] - self._cut, low[tail] - self._cut]
+        found[~tail] = self._values[np.searchsorted(self._keys, low[~tail] * self._q + high[~tail])]
+        return found
+
+
+def diagonal_from_factor(gram: BlockGram, L: sp.csc_array, P: IntArray) -> tuple[FloatArray, ...]:
+    """Return the diagonal blocks of M⁻¹, one (m, k, k) array per term."""
+    inverse = SelectedInverse(L, P)
+    out = []
+    for t, (m, k) in enumerate(zip(gram.m, gram.k)):
+        at = gram.offsets[t] + np.arange(m)[:, None] * k + np.arange(k)
+        rows, cols = np.broadcast_arrays(at[:, :, None], at[:, None, :])
+        out.append(inverse.entries(rows.ravel(), cols.ravel()).reshape(m, k, k))
+    return tuple(out)
+
+
 def pairs_from_factor(gram: BlockGram, L: sp.csc_array, P: IntArray, templates: Templates) -> Pairs:
     """Return the pairs by Takahashi's recursion on the pattern of the factor L L' = M[P][:, P]."""
-    from sparselmm.linalg.kernels import takahashi
-
-    L.sort_indices()
-    q = gram.q
-    indptr, indices = L.indptr.astype(np.int64), L.indices.astype(np.int64)
-    full = np.diff(indptr) == np.arange(q, 0, -1)
-    cut = 0 if full.all() else int(np.flatnonzero(~full)[-1]) + 1  # the columns from here on are a dense triangle
-    dense = np.zeros((q - cut, q - cut), order="F")
-    column = np.repeat(np.arange(cut, q), np.diff(indptr)[cut:])
-    dense[indices[indptr[cut] :] - cut, column - cut] = L.data[indptr[cut] :]
-    dense, _ = lapack.dpotri(dense, lower=1, overwrite_c=1)
-    dense = np.tril(dense) + np.tril(dense, -1).T
-    values = np.zeros(indptr[cut])
-    takahashi(indptr, indices, L.data, cut, dense, values)
-    position = np.empty(q, dtype=np.int64)
-    position[P] = np.arange(q)
-    keys = np.repeat(np.arange(cut), np.diff(indptr)[:cut]) * q + indices[: indptr[cut]]
+    inverse = SelectedInverse(L, P)
     out = {}
     for (i, j), pair in gram.pairs.items():
-        rows, cols = (position[x] for x in gram.element_indices(i, j))
-        low, high = np.minimum(rows, cols), np.maximum(rows, cols)
-        tail = low >= cut
-        found = np.empty(len(rows))
-        found[tail] = dense[high[tail] - cut, low[tail] - cut]
-        found[~tail] = values[np.searchsorted(keys, low[~tail] * q + high[~tail])]
+        found = inverse.entries(*gram.element_indices(i, j))
         out[i, j] = scale_blocks(found.reshape(pair.values.shape), templates[i].T, templates[j].T)
     return out
 
