@@ -7,15 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import Centred, Unstructured, make_structure
-from sparselmm.convergence import Convergence, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.data.design import Design
-from sparselmm.derivatives import Curvature
 from sparselmm.exceptions import (
     ConvergenceWarning,
     Message,
@@ -24,20 +20,15 @@ from sparselmm.exceptions import (
     SparseLMMWarning,
 )
 from sparselmm.linalg import SYSTEMS, make_system
-from sparselmm.optimize import Optimizer, OptimizerReport, Recorder, Status, make_optimizer
-from sparselmm.pls import Engine, ParameterMap, PenalizedLeastSquares, PLSSolution
+from sparselmm.optimize import Optimizer, OptimizerReport, Status
+from sparselmm.pls import Engine, ParameterMap
 from sparselmm.result import FitResult, build_result
-from sparselmm.starting import column_scales, moment_start
+from sparselmm.search import Term, search
 
 WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
     "not_converged": ConvergenceWarning,
     "singular": SingularFitWarning,
 }
-BOUNDARY_TOL = 0.02
-MAX_RESTARTS = 3
-CLOSE = 1e-3
-MANY_PARAMETERS = 8
-EXPENSIVE_FLOPS = 2e7
 
 
 @dataclass(frozen=True)
@@ -85,44 +76,13 @@ class Problem:
         )
 
 
-class CriterionAt:
-    """The criterion of one model as a function of the free parameters, with its derivatives."""
-
-    def __init__(self, pls: PenalizedLeastSquares, criterion: Criterion) -> None:
-        self.pls = pls
-        self.criterion = criterion
-        self._scales = column_scales(pls.crossproducts.gram)
-        self.latest: Curvature | None = None
-
-    def value(self, par: FloatArray) -> float:
-        """Return the criterion."""
-        return self.pls.value(self.pls.solve(par), self.criterion)
-
-    def derivatives(self, par: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """Return criterion, gradient and Hessian; the factor of a preceding `value` is used again."""
-        solution = self.pls.solve(par)
-        self.latest = Curvature(self.pls, self.criterion, solution)
-        d = self.latest.derivatives
-        return d.value, d.gradient, d.hessian
-
-    def typical(self, par: FloatArray) -> FloatArray:
-        """Return for each parameter the size of its template's rows, at least a fraction of its own scale."""
-        parts = []
-        parameters = self.pls.parameters
-        for structure, x, scale in zip(parameters.structures, parameters.split(par), self._scales):
-            rows = np.maximum(np.linalg.norm(structure.template(x), axis=1), 0.5 / scale)
-            parts.append(np.einsum("iab,a->i", structure.dtemplate() != 0, rows) / np.maximum(
-                (structure.dtemplate() != 0).sum(axis=(1, 2)), 1))
-        return np.concatenate(parts)
-
-
 def evaluate_at(problem: Problem, theta: FloatArray | Sequence[float], criterion: Criterion) -> FitResult:
     """Return the full result at a fixed θ."""
     par = problem.engine.parameters.par(theta)
     with problem.engine.locked() as pls:
         solution = pls.solve(par)
         value = pls.value(solution, criterion)
-        report = OptimizerReport("fixed", Status.STOPPED, "theta was given, nothing was optimized", 1, 0, ((par, value),))
+        report = OptimizerReport("fixed", Status.STOPPED, "theta was given", 1, 0, ((par, value),))
         return build_result(problem.design, problem.engine, pls, solution, criterion, report)
 
 
@@ -135,86 +95,14 @@ def fit_problem(
     listener: Callable[[int, float, float], None] | None = None,
 ) -> FitResult:
     """Minimize the criterion over θ and return the result at the minimum."""
-    parameters = problem.engine.parameters
-    if start is None:
-        first = moment_start(problem.engine.crossproducts, parameters)
-    else:
-        first = parameters.par(start)
+    par = None if start is None else problem.engine.parameters.par(start)
+    terms = tuple(Term(t.name, t.columns) for t in problem.design.terms)
     with problem.engine.locked() as pls:
-        method, reason = choose_optimizer(pls, optimizer)
-        target = CriterionAt(pls, criterion)
-        recorder = Recorder(target, listener)
-        try:
-            par, status, text = method.minimize(recorder, first, parameters.lower())
-            par, solution, certificate, text = _certified(target, recorder, par, text, problem)
-        except KeyboardInterrupt as error:
-            raise recorder.interrupted(parameters.theta) from error
-        report = OptimizerReport(
-            method.name, status, f"{text} ({reason})", len(recorder.trace), recorder.n_gradients, tuple(recorder.trace)
+        found = search(pls, criterion, terms, start=par, optimizer=optimizer, listener=listener)
+        result = build_result(
+            problem.design, problem.engine, pls, found.solution, criterion, found.report, found.certificate
         )
-        result = build_result(problem.design, problem.engine, pls, solution, criterion, report, certificate)
     return _with_messages(result)
-
-
-def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | None) -> tuple[Optimizer, str]:
-    """Return the optimizer asked for, or the one that suits the size of the problem, and why."""
-    if optimizer is not None:
-        return make_optimizer(optimizer), "chosen by the caller"
-    n_par, cost = pls.parameters.n_par, pls.system.flops
-    if n_par > MANY_PARAMETERS:
-        return make_optimizer("newton"), f"{n_par} parameters"
-    if cost > EXPENSIVE_FLOPS:
-        return make_optimizer("newton"), f"{cost:.1e} flops per evaluation"
-    return make_optimizer("bobyqa+newton"), "few parameters, cheap evaluations"
-
-
-def _certified(
-    target: CriterionAt, recorder: Recorder, par: FloatArray, text: str, problem: Problem
-) -> tuple[FloatArray, PLSSolution, Convergence, str]:
-    """Return canonical parameters and their certificate; leave a false boundary optimum by Newton steps."""
-    pls, parameters = target.pls, problem.engine.parameters
-    scales = column_scales(pls.crossproducts.gram)
-    names = tuple(t.name for t in problem.design.terms)
-    for attempt in range(MAX_RESTARTS + 1):
-        par = _snap(recorder, parameters, par)
-        certificate = certify(
-            _curvature_near(target, par, scales), parameters.structures, names, scales, recorder.typical(par)
-        )
-        if certificate.boundary_decrease < certificate.tolerance or attempt == MAX_RESTARTS:
-            break
-        start = leave_boundary(parameters.structures, parameters.templates(par), certificate.terms)
-        par, _, finish = make_optimizer("newton").minimize(recorder, start, parameters.lower())
-        text += f"; left a false boundary optimum ({finish})"
-    solution = pls.solve(par)
-    columns = tuple(t.columns for t in problem.design.terms)
-    directions = singular_directions(names, columns, parameters.reported_templates(par), scales)
-    return par, solution, replace(certificate, singular=directions), text
-
-
-def _curvature_near(target: CriterionAt, par: FloatArray, scales: list[FloatArray]) -> Curvature:
-    """Return the derivatives at ``par``, or those of the last Newton step to it where they prove the same.
-
-    That step was taken because it gains next to nothing; it is not worth another inverse unless a
-    template is singular, where signs of small numbers decide.
-    """
-    latest = target.latest
-    if latest is not None:
-        near = np.all(np.abs(latest.solution.par - par) < CLOSE * target.typical(par))
-        if near and not any(map(is_singular, target.pls.parameters.templates(par), scales)):
-            return latest
-    return Curvature(target.pls, target.criterion, target.pls.solve(par))
-
-
-def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> FloatArray:
-    """Return the canonical parameters, those near a bound put on it where the criterion is not worse."""
-    par = parameters.canonical(par)
-    lower = parameters.lower()
-    near = np.isfinite(lower) & (par > lower) & (par < lower + BOUNDARY_TOL * recorder.typical(par))
-    if near.any():
-        moved = parameters.canonical(np.where(near, lower, par))
-        if recorder.value(moved) <= recorder.best_value:
-            return moved
-    return par
 
 
 def _with_messages(result: FitResult) -> FitResult:

@@ -1,0 +1,194 @@
+"""The search for θ: start, optimizer, certificate, and what is tried when a fit ends at a boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sparselmm._typing import FloatArray
+from sparselmm.convergence import Convergence, certify, is_singular, leave_boundary, singular_directions
+from sparselmm.criterion import Criterion
+from sparselmm.derivatives import Curvature
+from sparselmm.optimize import Optimizer, OptimizerReport, Recorder, make_optimizer
+from sparselmm.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
+from sparselmm.starting import column_scales, moment_start
+
+BOUNDARY_TOL = 0.02
+MAX_RESTARTS = 3
+CLOSE = 1e-3
+MANY_PARAMETERS = 8
+EXPENSIVE_FLOPS = 2e7
+RESTART_FLOPS = 1e9
+BETTER = 1e-9
+
+
+class CriterionAt:
+    """The criterion of one model as a function of the free parameters, with its derivatives."""
+
+    def __init__(self, pls: PenalizedLeastSquares, criterion: Criterion) -> None:
+        self.pls = pls
+        self.criterion = criterion
+        self._scales = column_scales(pls.crossproducts.gram)
+        self.latest: Curvature | None = None
+
+    def value(self, par: FloatArray) -> float:
+        """Return the criterion."""
+        return self.pls.value(self.pls.solve(par), self.criterion)
+
+    def derivatives(self, par: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Return criterion, gradient and Hessian; the factor of a preceding `value` is used again."""
+        solution = self.pls.solve(par)
+        self.latest = Curvature(self.pls, self.criterion, solution)
+        d = self.latest.derivatives
+        return d.value, d.gradient, d.hessian
+
+    def typical(self, par: FloatArray) -> FloatArray:
+        """Return for each parameter the size of its template's rows, at least a fraction of its own scale."""
+        parts = []
+        parameters = self.pls.parameters
+        for structure, x, scale in zip(parameters.structures, parameters.split(par), self._scales):
+            rows = np.maximum(np.linalg.norm(structure.template(x), axis=1), 0.5 / scale)
+            parts.append(np.einsum("iab,a->i", structure.dtemplate() != 0, rows) / np.maximum(
+                (structure.dtemplate() != 0).sum(axis=(1, 2)), 1))
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Term:
+    """What the search needs to know of a random term to name it."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The end of a search.
+
+    Attributes
+    ----------
+    solution : PLSSolution
+        At canonical parameters; the system is factored there.
+    certificate : Convergence
+        The proof.
+    report : OptimizerReport
+        How it was found.
+    """
+
+    solution: PLSSolution
+    certificate: Convergence
+    report: OptimizerReport
+
+
+def search(
+    pls: PenalizedLeastSquares,
+    criterion: Criterion,
+    terms: tuple[Term, ...],
+    *,
+    start: FloatArray | None = None,
+    optimizer: str | Optimizer | None = None,
+    listener: Callable[[int, float, float], None] | None = None,
+) -> Found:
+    """Minimize the criterion from ``start``, (n_par,), by default from moment estimates."""
+    parameters = pls.parameters
+    method, reason = choose_optimizer(pls, optimizer)
+    target = CriterionAt(pls, criterion)
+    recorder = Recorder(target, listener)
+    try:
+        first = moment_start(pls.crossproducts, parameters) if start is None else start
+        par, status, text = method.minimize(recorder, first, parameters.lower())
+        par, certificate, notes = _certified(target, recorder, par, terms)
+        if status.ok and certificate.singular and pls.system.flops < RESTART_FLOPS:
+            par, certificate, more = _from_other_starts(target, recorder, par, certificate, terms)
+            notes += more
+    except KeyboardInterrupt as error:
+        raise recorder.interrupted(parameters.theta) from error
+    report = OptimizerReport(
+        method.name,
+        status,
+        f"{text}{notes} ({reason})",
+        len(recorder.trace),
+        recorder.n_gradients,
+        tuple(recorder.trace),
+    )
+    return Found(pls.solve(par), certificate, report)
+
+
+def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | None) -> tuple[Optimizer, str]:
+    """Return the optimizer asked for, or the one that suits the size of the problem, and why."""
+    if optimizer is not None:
+        return make_optimizer(optimizer), "chosen by the caller"
+    n_par, cost = pls.parameters.n_par, pls.system.flops
+    if n_par > MANY_PARAMETERS:
+        return make_optimizer("newton"), f"{n_par} parameters"
+    if cost > EXPENSIVE_FLOPS:
+        return make_optimizer("newton"), f"{cost:.1e} flops per evaluation"
+    return make_optimizer("bobyqa+newton"), "few parameters, cheap evaluations"
+
+
+def _certified(
+    target: CriterionAt, recorder: Recorder, par: FloatArray, terms: tuple[Term, ...]
+) -> tuple[FloatArray, Convergence, str]:
+    """Return canonical parameters and their certificate; leave a false boundary optimum by Newton steps."""
+    parameters, notes = target.pls.parameters, ""
+    scales = column_scales(target.pls.crossproducts.gram)
+    names, columns = tuple(t.name for t in terms), tuple(t.columns for t in terms)
+    for attempt in range(MAX_RESTARTS + 1):
+        par = _snap(recorder, parameters, par)
+        certificate = certify(
+            _curvature_near(target, par, scales), parameters.structures, names, scales, recorder.typical(par)
+        )
+        if certificate.boundary_decrease < certificate.tolerance or attempt == MAX_RESTARTS:
+            break
+        start = leave_boundary(parameters.structures, parameters.templates(par), certificate.terms)
+        par, _, finish = make_optimizer("newton").minimize(recorder, start, parameters.lower())
+        notes += f"; left a false boundary optimum ({finish})"
+    directions = singular_directions(names, columns, parameters.reported_templates(par), scales)
+    return par, replace(certificate, singular=directions), notes
+
+
+def _from_other_starts(
+    target: CriterionAt, recorder: Recorder, par: FloatArray, certificate: Convergence, terms: tuple[Term, ...]
+) -> tuple[FloatArray, Convergence, str]:
+    """Return the best of this and of Newton runs from two other starts; singular optima can be local."""
+    pls = target.pls
+    scales = column_scales(pls.crossproducts.gram)
+    unit = [s.nearest(np.diag(1.0 / scale**2)) for s, scale in zip(pls.parameters.structures, scales)]
+    best = target.value(par)
+    note = ""
+    for start in (moment_start(pls.crossproducts, pls.parameters), np.concatenate(unit)):
+        other, _, _ = make_optimizer("newton").minimize(recorder, start, pls.parameters.lower())
+        value = target.value(other)
+        if value < best - BETTER:
+            par, certificate, more = _certified(target, recorder, other, terms)
+            best = target.value(par)
+            note = f"; a better optimum was found from another start{more}"
+    return par, certificate, note
+
+
+def _curvature_near(target: CriterionAt, par: FloatArray, scales: list[FloatArray]) -> Curvature:
+    """Return the derivatives at ``par``, or those of the last Newton step to it where they prove the same.
+
+    That step was taken because it gains next to nothing; it is not worth another inverse unless a
+    template is singular, where signs of small numbers decide.
+    """
+    latest = target.latest
+    if latest is not None:
+        near = np.all(np.abs(latest.solution.par - par) < CLOSE * target.typical(par))
+        if near and not any(map(is_singular, target.pls.parameters.templates(par), scales)):
+            return latest
+    return Curvature(target.pls, target.criterion, target.pls.solve(par))
+
+
+def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> FloatArray:
+    """Return the canonical parameters, those near a bound put on it where the criterion is not worse."""
+    par = parameters.canonical(par)
+    lower = parameters.lower()
+    near = np.isfinite(lower) & (par > lower) & (par < lower + BOUNDARY_TOL * recorder.typical(par))
+    if near.any():
+        moved = parameters.canonical(np.where(near, lower, par))
+        if recorder.value(moved) <= recorder.best_value:
+            return moved
+    return par
