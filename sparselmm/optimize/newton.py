@@ -9,6 +9,7 @@ import numpy as np
 from sparselmm._typing import FloatArray
 from sparselmm.optimize.base import Recorder, Status
 
+MODERATE = 3.0
 CERTAIN = 1e-6  # no step that promises more is taken without evaluating the criterion after it
 
 
@@ -77,8 +78,21 @@ def rank_one_update(H: FloatArray, correction: FloatArray, s: FloatArray, y: Flo
     if abs(product) < 1e-8 * float(np.linalg.norm(missing) * np.linalg.norm(s)) or product == 0.0:
         return correction
     update = correction + np.outer(missing, missing) / product
-    # an update much larger than the information itself comes from a nearly flat direction
-    return update if np.linalg.norm(update) < 10.0 * np.linalg.norm(H) else np.zeros_like(H)
+    return update if _moderate(H, update) else np.zeros_like(H)
+
+
+def _moderate(H: FloatArray, update: FloatArray) -> bool:
+    """Return whether H + update is within a factor of the information H in every direction.
+
+    The information is off by tens of per cent, never by orders of magnitude: an update that claims
+    otherwise comes from a step that said little about some direction.
+    """
+    w, Q = np.linalg.eigh(H)
+    if w[0] <= 1e-10 * w[-1]:
+        return False
+    root = Q / np.sqrt(w)
+    relative = np.linalg.eigvalsh(root.T @ (H + update) @ root)
+    return bool(relative[0] > 1.0 / MODERATE and relative[-1] < MODERATE)
 
 
 def trust_region_step(g: FloatArray, H: FloatArray, radius: float) -> tuple[FloatArray, float]:
