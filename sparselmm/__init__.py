@@ -12,9 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparselmm.api import FittedModel as FittedModel
     from sparselmm.api import LinearMixedModel as LinearMixedModel
     from sparselmm.api import MixedModelFit as MixedModelFit
     from sparselmm.api import lmer as lmer
+    from sparselmm.api import load as load
+    from sparselmm.api import simulate as simulate
     from sparselmm.compare_r import compare_with_r as compare_with_r
     from sparselmm.data import SparseTerm as SparseTerm
     from sparselmm.datasets import list_datasets as list_datasets
@@ -23,11 +26,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "FittedModel": "sparselmm.api",
     "LinearMixedModel": "sparselmm.api",
     "MixedModelFit": "sparselmm.api",
     "SparseTerm": "sparselmm.data",
     "compare_with_r": "sparselmm.compare_r",
     "lmer": "sparselmm.api",
+    "load": "sparselmm.api",
+    "simulate": "sparselmm.api",
     "list_datasets": "sparselmm.datasets",
     "load_dataset": "sparselmm.datasets",
 }

@@ -15,9 +15,14 @@ def by_row(design: Design, values: FloatArray, name: str) -> pd.Series[float]:
     series = pd.Series(values, index=design.index, name=name)
     if design.na_action != "exclude":
         return series
-    padded = np.full(len(design.frame_index), np.nan)
+    return pd.Series(pad_rows(design, values), index=design.frame_index, name=name)
+
+
+def pad_rows(design: Design, values: FloatArray) -> FloatArray:
+    """Return values by row, (n, ...), with NaN for the rows of the data that were left out."""
+    padded = np.full((len(design.frame_index), *values.shape[1:]), np.nan)
     padded[design.rows] = values
-    return pd.Series(padded, index=design.frame_index, name=name)
+    return padded
 
 
 def modes_by_label(result: FitResult) -> dict[str, pd.DataFrame]:

@@ -2,5 +2,7 @@
 
 from sparselmm.api.fit import MixedModelFit
 from sparselmm.api.model import LinearMixedModel, lmer
+from sparselmm.api.simulation import simulate
+from sparselmm.api.stored import FittedModel, load
 
-__all__ = ["LinearMixedModel", "MixedModelFit", "lmer"]
+__all__ = ["FittedModel", "LinearMixedModel", "MixedModelFit", "lmer", "load", "simulate"]

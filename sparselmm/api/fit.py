@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm._typing import FloatArray
+from sparselmm.api.after import AfterFit
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.source import ModelSource
 from sparselmm.convergence import Convergence
@@ -19,7 +20,7 @@ from sparselmm.criterion import ML, criterion_for
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import DataError, Message, ParameterError
 from sparselmm.formula import update_formula
-from sparselmm.frames import by_row, coefficients_by_label, modes_by_label
+from sparselmm.frames import by_row, coefficients_by_label
 from sparselmm.model import Problem, evaluate_at, fit_problem
 from sparselmm.optimize import OptimizerReport
 from sparselmm.report import Summary, summarize
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class MixedModelFit(Matrices):
+class MixedModelFit(AfterFit, Matrices):
     """A fitted linear mixed model; nothing in it changes.
 
     Attributes
@@ -115,10 +116,6 @@ class MixedModelFit(Matrices):
         return self.result.is_singular
 
     # --- random effects --------------------------------------------------------------------------
-
-    def ranef(self) -> dict[str, pd.DataFrame]:
-        """Return the conditional modes per grouping label: levels × coefficients."""
-        return modes_by_label(self.result)
 
     def coef(self) -> dict[str, pd.DataFrame]:
         """Return fixed plus random effects per level, as R's ``coef``."""

@@ -10,6 +10,8 @@ from sparselmm.data import EncodingSpec
 from sparselmm.exceptions import DataError
 from sparselmm.formula import ModelSpec
 
+ARRAY = "(array)"
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -42,6 +44,11 @@ class ModelSource:
         """Name of the column of weights, ``"(array)"`` for an array, None without weights."""
         return _argument_name(self.arguments.get("weights"))
 
+    @property
+    def offset_name(self) -> str | None:
+        """Name of the column given by ``offset=``, ``"(array)"`` for an array, None without one."""
+        return _argument_name(self.arguments.get("offset"))
+
     def table(self) -> Any:
         """Return the data, or fail with the reason why they are not there."""
         if self.data is None:
@@ -59,4 +66,4 @@ class ModelSource:
 def _argument_name(value: Any) -> str | None:
     if value is None:
         return None
-    return value if isinstance(value, str) else "(array)"
+    return value if isinstance(value, str) else ARRAY

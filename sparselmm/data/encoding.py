@@ -13,7 +13,7 @@ from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.data.columns import Factor, is_missing
 from sparselmm.data.evaluate import Evaluator, numeric
 from sparselmm.data.frame import Frame, as_frame
-from sparselmm.data.grouping import GroupingEncoding
+from sparselmm.data.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.matrices import Block, MatrixEncoding, recode
 from sparselmm.data.transforms import Basis, State, Value
 from sparselmm.exceptions import DataError
@@ -133,6 +133,24 @@ class EncodingSpec:
         new = np.flatnonzero((codes < 0) & ~missing)
         texts = (":".join(str(f.levels[f.codes[row]]) for f in factors) for row in new)
         return TermRows(codes, self._matrix(evaluator, term.lhs), missing, tuple(dict.fromkeys(texts)))
+
+    def apply_lhs(self, i: int, newdata: Any) -> FloatArray:
+        """Return the left side of random term ``i`` for new data, (n, k), without its grouping factor."""
+        return self._matrix(self._evaluator(newdata), self.terms[i].lhs)
+
+    def own_levels(self, i: int, newdata: Any) -> IntArray:
+        """Return the level of random term ``i`` in each row of new data, (n,), numbered among these rows.
+
+        Levels not seen before count like any other; -1 where the grouping factor is missing.
+        """
+        term = self.terms[i]
+        evaluator = self._evaluator(newdata)
+        factors = [evaluator.grouping(text) for text in term.grouping.factors]
+        missing = np.logical_or.reduce([factor.codes < 0 for factor in factors])
+        known = np.flatnonzero(~missing)
+        codes = np.full(len(missing), -1, dtype=np.int64)
+        codes[known] = learn_grouping(term.grouping.factors, term.label, [f.take(known) for f in factors])[1]
+        return codes
 
     def r_names(self) -> dict[str, str]:
         """Return R's name of every fixed and random coefficient by the name used here."""
