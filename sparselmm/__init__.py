@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sparselmm.data import SparseTerm as SparseTerm
     from sparselmm.datasets import list_datasets as list_datasets
     from sparselmm.datasets import load_dataset as load_dataset
+    from sparselmm.linalg.threads import set_threads as set_threads
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _PUBLIC = {
     "simulate": "sparselmm.api",
     "list_datasets": "sparselmm.datasets",
     "load_dataset": "sparselmm.datasets",
+    "set_threads": "sparselmm.linalg.threads",
 }
 
 __all__ = ["__version__", "exceptions", *_PUBLIC]

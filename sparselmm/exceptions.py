@@ -44,6 +44,10 @@ class NumericalError(BackendError):
     """A factorisation broke down at the parameters named in the message."""
 
 
+class PlanError(BackendError, MemoryError):
+    """The factorisation that a model needs does not fit in memory; the message holds the plan."""
+
+
 class FitInterrupted(SparseLMMError, KeyboardInterrupt):
     """The user interrupted a fit; the best point so far is kept.
 

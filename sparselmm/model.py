@@ -20,6 +20,7 @@ from sparselmm.exceptions import (
     SparseLMMWarning,
 )
 from sparselmm.linalg import SYSTEMS, make_system
+from sparselmm.linalg.threads import blas_threads
 from sparselmm.optimize import Optimizer, OptimizerReport, Status
 from sparselmm.pls import Engine, ParameterMap
 from sparselmm.result import FitResult, build_result
@@ -97,7 +98,7 @@ def fit_problem(
     """Minimize the criterion over θ and return the result at the minimum."""
     par = None if start is None else problem.engine.parameters.par(start)
     terms = tuple(Term(t.name, t.columns) for t in problem.design.terms)
-    with problem.engine.locked() as pls:
+    with problem.engine.locked() as pls, blas_threads(pls.system.flops):
         found = search(pls, criterion, terms, start=par, optimizer=optimizer, listener=listener)
         result = build_result(
             problem.design, problem.engine, pls, found.solution, criterion, found.report, found.certificate

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg
 
 from sparselmm._typing import FloatArray
 from sparselmm.crossproducts import CrossProducts

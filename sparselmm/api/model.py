@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from sparselmm._typing import FloatArray
 from sparselmm.api.fit import MixedModelFit
-from sparselmm.api.progress import make_listener
+from sparselmm.api.progress import progress
 from sparselmm.api.source import ModelSource
 from sparselmm.criterion import criterion_for
 from sparselmm.data import build_design
 from sparselmm.exceptions import ParameterError
 from sparselmm.formula import parse_formula
+from sparselmm.linalg import Plan, plan_system
 from sparselmm.model import Problem, evaluate_at, fit_problem
 from sparselmm.optimize import Optimizer
 
@@ -122,6 +123,10 @@ class LinearMixedModel:
         """Names of the entries of θ, as lme4 spells them."""
         return self.problem.theta_names
 
+    def plan(self) -> Plan:
+        """Return what each solver would cost on this design, the choice and the reason; it prints as a table."""
+        return plan_system(self.problem.engine.crossproducts.gram)
+
     def fit(
         self,
         reml: bool = True,
@@ -142,7 +147,8 @@ class LinearMixedModel:
             ``"bobyqa+newton"``, ``"newton"``, ``"bobyqa"``, ``"nelder_mead"`` or an object with their
             interface; by default chosen from the size of the problem.
         verbose : int
-            1 prints every evaluation.
+            0 shows a progress line for long fits on a terminal or in a notebook, 1 prints every
+            evaluation, -1 nothing.
 
         Raises
         ------
@@ -151,13 +157,14 @@ class LinearMixedModel:
         FitInterrupted
             When interrupted by the user; it carries the best point so far.
         """
-        result = fit_problem(
-            self.problem,
-            criterion_for(_flag(reml, "reml")),
-            start=None if start is None else _theta(start),
-            optimizer=optimizer,
-            listener=make_listener(verbose),
-        )
+        with progress(verbose) as listener:
+            result = fit_problem(
+                self.problem,
+                criterion_for(_flag(reml, "reml")),
+                start=None if start is None else _theta(start),
+                optimizer=optimizer,
+                listener=listener,
+            )
         return MixedModelFit(self.problem, result, self.source)
 
     def at(self, theta: npt.ArrayLike, reml: bool = True) -> MixedModelFit:
@@ -205,7 +212,8 @@ def lmer(
     context : dict, optional
         Names and functions that the formula may use besides the columns.
     verbose : int
-        1 prints every evaluation.
+        0 shows a progress line for long fits on a terminal or in a notebook, 1 prints every evaluation,
+        -1 nothing.
 
     Returns
     -------

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from sparselmm.exceptions import ParameterError
 from sparselmm.linalg.blocks import BlockGram
 from sparselmm.linalg.cholmod import CholmodSystem
+from sparselmm.linalg.planner import Plan, make_plan, quick_choice, refuse_if_too_large
 from sparselmm.linalg.schur import SchurSystem, eliminable_terms
 from sparselmm.linalg.system import PenalizedSystem
 
@@ -17,27 +16,20 @@ SYSTEMS: dict[str, Callable[[BlockGram], PenalizedSystem]] = {
     SchurSystem.name: SchurSystem,
 }
 
-SMALL_SCHUR = 300
-LARGE_SCHUR = 20_000
-SPARSE_SHARE = 0.1
+
+def plan_system(gram: BlockGram) -> Plan:
+    """Return what each solver would cost for Z'WZ, and the choice."""
+    return make_plan(gram, eliminable_terms(gram))
 
 
 def choose_system(gram: BlockGram) -> str:
-    """Return the name of the system expected to be fastest for the pattern of Z'WZ."""
-    first = eliminable_terms(gram)
-    rest = [t for t in range(len(gram.m)) if t not in first]
-    q2 = int(sum(gram.sizes[t] for t in rest))
-    if not first or q2 > LARGE_SCHUR:
-        return CholmodSystem.name
-    if q2 <= SMALL_SCHUR:
-        return SchurSystem.name
-    per_level = np.zeros(gram.m[first[0]])
-    for j in rest:
-        pair = gram.pairs[max(first[0], j), min(first[0], j)]
-        levels = pair.rows if first[0] > j else pair.cols
-        per_level += gram.k[j] * np.bincount(levels, minlength=len(per_level))
-    filled = float((per_level**2).sum())
-    return SchurSystem.name if filled > SPARSE_SHARE * q2 * q2 else CholmodSystem.name
+    """Return the name of the system expected to be fastest; a design too large for memory is refused."""
+    quick = quick_choice(gram, eliminable_terms(gram))
+    if quick is not None:
+        return quick
+    plan = plan_system(gram)
+    refuse_if_too_large(plan)
+    return plan.choice
 
 
 def make_system(gram: BlockGram, name: str | None = None) -> PenalizedSystem:
@@ -48,4 +40,14 @@ def make_system(gram: BlockGram, name: str | None = None) -> PenalizedSystem:
     return SYSTEMS[name](gram)
 
 
-__all__ = ["SYSTEMS", "BlockGram", "CholmodSystem", "PenalizedSystem", "SchurSystem", "choose_system", "make_system"]
+__all__ = [
+    "SYSTEMS",
+    "BlockGram",
+    "CholmodSystem",
+    "PenalizedSystem",
+    "Plan",
+    "SchurSystem",
+    "choose_system",
+    "make_system",
+    "plan_system",
+]

@@ -96,6 +96,9 @@ class _Adapter:
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         raise NotImplementedError
 
+    def order(self) -> IntArray:
+        raise NotImplementedError
+
 
 class _Adapter04(_Adapter):
     """scikit-sparse 0.4.16."""
@@ -129,7 +132,10 @@ class _Adapter04(_Adapter):
         return out
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:
-        return sp.csc_array(self._factor.L()), np.asarray(self._factor.P(), dtype=np.int64)
+        return sp.csc_array(self._factor.L()), self.order()
+
+    def order(self) -> IntArray:
+        return np.asarray(self._factor.P(), dtype=np.int64)
 
 
 class _Adapter05(_Adapter):
@@ -169,6 +175,16 @@ class _Adapter05(_Adapter):
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         return sp.csc_array(self._factor.get_factor()).copy(), self._order
 
+    def order(self) -> IntArray:
+        return self._order
+
+
+def fill_reducing_order(lower: sp.csc_array) -> IntArray:
+    """Return CHOLMOD's permutation for a symmetric pattern given by its lower triangle."""
+    M = sp.csc_array(lower, dtype=np.float64)
+    M.sort_indices()
+    return _adapter()(M).order()
+
 
 class CholmodSystem:
     """Sparse Cholesky factorisation of the whole of M with a fill-reducing order."""
@@ -182,7 +198,7 @@ class CholmodSystem:
         self._M, self._source, self._diagonal = _lower_pattern(gram, self._keys)
         self._buffer = np.empty(sum(gram.pairs[key].values.size for key in self._keys))
         self.templates: Templates = ()
-        self.flops = 100.0 * len(self._M.data)  # a guess: the factor's size is not known before it is made
+        self.flops = 1000.0 * len(self._M.data)  # a guess: the factor's size is not known before it is made
         self._adapter = _adapter()(self._M)
 
     def refactor(self, templates: Templates) -> None:

@@ -1,0 +1,261 @@
+"""What each solver would cost on a design, and the choice between them, from symbolic structure alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from sparselmm.exceptions import PlanError
+from sparselmm.linalg.blocks import BlockGram
+
+SMALL_SCHUR = 300
+EXACT_CHOICE = 3_000
+GIGA = 1e9
+# flops (or updates) per second of one thread that the kinds of work reach on ordinary machines
+DENSE_RATE = 3e10
+SCATTER_RATE = 8e8
+SPARSE_RATE = 6e9
+SPARSE_GRADIENT_RATE = 5e8
+OVERHEAD = 1e-4
+TYPICAL_ITERATIONS = 6
+MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class SystemCost:
+    """Predicted cost of one solver.
+
+    Attributes
+    ----------
+    name : str
+        The solver.
+    bytes : float
+        Memory beyond the cross-products.
+    factor_nonzeros : float
+        Entries of the factor.
+    flops : float
+        Per factorisation.
+    seconds : float
+        Per evaluation of the criterion, one thread.
+    gradient_seconds : float
+        Per evaluation of its exact gradient, beyond the criterion.
+    """
+
+    name: str
+    bytes: float
+    factor_nonzeros: float
+    flops: float
+    seconds: float
+    gradient_seconds: float
+
+    @property
+    def iteration_seconds(self) -> float:
+        """Criterion and gradient, seconds."""
+        return self.seconds + self.gradient_seconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The solver chosen for a design, what each would cost, and why.
+
+    Attributes
+    ----------
+    m, k : tuple of int
+        Levels and coefficients per term.
+    costs : tuple of SystemCost
+        One per solver that applies.
+    choice : str
+        The solver.
+    reason : str
+        Why.
+    memory : float or None
+        Bytes available, where the system tells.
+    """
+
+    m: tuple[int, ...]
+    k: tuple[int, ...]
+    costs: tuple[SystemCost, ...]
+    choice: str
+    reason: str
+    memory: float | None
+
+    def __getitem__(self, name: str) -> SystemCost:
+        for cost in self.costs:
+            if cost.name == name:
+                return cost
+        raise KeyError(name)
+
+    @property
+    def chosen(self) -> SystemCost:
+        """Cost of the solver chosen."""
+        return self[self.choice]
+
+    @property
+    def fit_seconds(self) -> float:
+        """Rough prediction for a fit, seconds."""
+        return TYPICAL_ITERATIONS * self.chosen.iteration_seconds
+
+    @property
+    def fits_in_memory(self) -> bool:
+        """Whether the choice fits in the memory available (unknown counts as yes)."""
+        return self.memory is None or self.chosen.bytes < MEMORY_SHARE * self.memory
+
+    def __str__(self) -> str:
+        head = f"{'solver':<10}{'memory':>11}{'factor':>12}{'flops/eval':>12}{'s/eval':>10}{'s/gradient':>12}"
+        lines = [
+            "random effects: " + ", ".join(f"{m:,} levels × {k}" for m, k in zip(self.m, self.k))
+            + f" (q = {sum(m * k for m, k in zip(self.m, self.k)):,})",
+            head,
+        ]
+        lines += [
+            f"{c.name:<10}{c.bytes / GIGA:>8.3g} GB{c.factor_nonzeros:>12.3g}{c.flops:>12.2g}"
+            f"{c.seconds:>10.2g}{c.gradient_seconds:>12.2g}"
+            for c in self.costs
+        ]
+        room = "" if self.memory is None else f"; {self.memory / GIGA:.3g} GB of memory available"
+        lines.append(f"choice: {self.choice} ({self.reason}){room}")
+        lines.append(f"a fit is expected to take about {self.fit_seconds:.2g} s on one thread")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def make_plan(gram: BlockGram, first: tuple[int, ...], available: Callable[[], float | None] | None = None) -> Plan:
+    """Return the plan for Z'WZ; ``first`` are the terms that can be eliminated as small blocks."""
+    memory = (available or available_memory)()
+    costs = [cholmod_cost(gram)]
+    if first:
+        costs.insert(0, schur_cost(gram, first))
+    fitting = [c for c in costs if memory is None or c.bytes < MEMORY_SHARE * memory] or costs
+    quick = quick_choice(gram, first)
+    best = min(fitting, key=lambda c: (c.name != quick, c.iteration_seconds))
+    others = [c for c in costs if c is not best]
+    if len(fitting) < len(costs) and best in fitting:
+        reason = "the only one that fits in memory"
+    elif others:
+        ratio = others[0].iteration_seconds / best.iteration_seconds
+        reason = f"predicted {ratio:.1f} times as fast as {others[0].name}" if ratio > 1.0 else "small dense rest"
+    else:
+        reason = "no term has a block-diagonal cross-product"
+    return Plan(gram.m, gram.k, tuple(costs), best.name, reason, memory)
+
+
+def quick_choice(gram: BlockGram, first: tuple[int, ...]) -> str | None:
+    """Return the solver where the answer needs no symbolic factorisation, else None."""
+    if not first:
+        return "cholmod"
+    q2 = rest_size(gram, first)
+    if q2 <= SMALL_SCHUR:
+        return "schur"
+    if q2 <= EXACT_CHOICE and level_work(gram, first) > 0.3 * float(q2) ** 2:
+        return "schur"
+    return None
+
+
+def refuse_if_too_large(plan: Plan) -> None:
+    """Raise an error with the plan where the chosen solver does not fit in memory."""
+    if not plan.fits_in_memory:
+        assert plan.memory is not None
+        raise PlanError(
+            f"the factorisation needs {plan.chosen.bytes / GIGA:.3g} GB and {plan.memory / GIGA:.3g} GB are available:\n"
+            f"{plan}"
+        )
+
+
+def rest_size(gram: BlockGram, first: tuple[int, ...]) -> int:
+    """Return the columns of Z that are not eliminated, q2."""
+    return int(sum(gram.sizes[t] for t in range(len(gram.m)) if t not in first))
+
+
+def cells_per_level(gram: BlockGram, first: tuple[int, ...]) -> np.ndarray:
+    """Return for each eliminated level the columns of the rest that occur with it, (m,)."""
+    out = np.zeros(gram.m[first[0]])
+    for j in range(len(gram.m)):
+        if j not in first:
+            pair = gram.pairs[max(first[0], j), min(first[0], j)]
+            levels = pair.rows if first[0] > j else pair.cols
+            out += gram.k[j] * np.bincount(levels, minlength=len(out))
+    return out
+
+
+def level_work(gram: BlockGram, first: tuple[int, ...]) -> float:
+    """Return the updates of the Schur complement, Σ_l (cells of level l)²."""
+    return float((cells_per_level(gram, first) ** 2).sum())
+
+
+def schur_cost(gram: BlockGram, first: tuple[int, ...]) -> SystemCost:
+    """Return the cost of eliminating ``first`` and factoring the dense rest."""
+    q2 = float(rest_size(gram, first))
+    K = sum(gram.k[t] for t in first)
+    m = gram.m[first[0]]
+    cells = cells_per_level(gram, first)
+    work = K * float((cells**2).sum()) / 2.0
+    dense = q2**3 / 3.0
+    flops = dense + 2.0 * work + 3.0 * m * K**3
+    seconds = dense / DENSE_RATE + work / SCATTER_RATE + 5.0 * m * K**3 / SPARSE_RATE + OVERHEAD
+    gradient = 2.0 * dense / DENSE_RATE + 2.0 * work / SCATTER_RATE + 2.0 * OVERHEAD
+    stored = 3.0 * 8.0 * q2**2 + 40.0 * K * float(cells.sum()) + 24.0 * m * K**2
+    return SystemCost("schur", stored, q2**2 / 2.0 + K * float(cells.sum()), flops, seconds, gradient)
+
+
+def cholmod_cost(gram: BlockGram) -> SystemCost:
+    """Return the cost of factoring all of M in sparse form, from the column counts of its factor."""
+    from sparselmm.linalg.kernels import column_counts
+
+    rows, cols = (np.concatenate(x) for x in zip(*(gram.element_indices(i, j) for i, j in gram.pairs)))
+    size = gram.q
+    pattern = sp.coo_array((np.ones(len(rows), dtype=np.int8), (rows, cols)), shape=(size, size)).tocsc()
+    order = _fill_reducing(pattern)
+    place = np.empty(size, dtype=np.int64)
+    place[order] = np.arange(size)
+    r, c = place[rows], place[cols]
+    lower = sp.coo_array((np.ones(len(r), dtype=np.int8), (np.maximum(r, c), np.minimum(r, c))), shape=(size, size))
+    lower = lower.tocsr()
+    counts = column_counts(lower.indptr.astype(np.int64), lower.indices.astype(np.int64), size).astype(float)
+    nonzeros, flops = float(counts.sum()), float((counts**2).sum())
+    seconds = flops / SPARSE_RATE + nonzeros / 1e8 + OVERHEAD
+    gradient = flops / SPARSE_GRADIENT_RATE + nonzeros / 1e8 + 2.0 * OVERHEAD
+    return SystemCost("cholmod", 20.0 * nonzeros + 40.0 * len(rows), nonzeros, flops, seconds, gradient)
+
+
+def _fill_reducing(pattern: sp.csc_array) -> np.ndarray:
+    """Return CHOLMOD's order of the columns where it is there, else terms by decreasing size."""
+    from sparselmm.exceptions import BackendError
+    from sparselmm.linalg.cholmod import fill_reducing_order
+
+    try:
+        return fill_reducing_order(pattern)
+    except BackendError:
+        return np.arange(pattern.shape[0])
+
+
+def available_memory() -> float | None:
+    """Return the bytes of memory that can be had without swapping, None where unknown."""
+    if sys.platform.startswith("linux"):
+        try:
+            with open("/proc/meminfo", encoding="ascii") as lines:
+                for line in lines:
+                    if line.startswith("MemAvailable:"):
+                        return _within_cgroup(1024.0 * float(line.split()[1]))
+        except (OSError, ValueError):
+            return None
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES")) * float(os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _within_cgroup(available: float) -> float:
+    """Return the smaller of the machine's and the container's room."""
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit, open(
+            "/sys/fs/cgroup/memory.current", encoding="ascii"
+        ) as used:
+            return min(available, float(limit.read()) - float(used.read()))
+    except (OSError, ValueError):
+        return available

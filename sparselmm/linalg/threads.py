@@ -1,0 +1,64 @@
+"""How many BLAS threads a fit gets: one for small systems, those that are free for large ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from sparselmm.exceptions import ParameterError
+
+THREADED_FLOPS = 3e8  # a Cholesky factorisation below this gains nothing from a second thread
+_override: list[int | None] = [None]
+
+
+def set_threads(n: int | None) -> None:
+    """Use ``n`` BLAS threads in every fit from now on; None lets each fit choose.
+
+    Parameters
+    ----------
+    n : int or None
+        Number of threads, at least 1.
+    """
+    if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
+        raise ParameterError(f"the number of threads must be a positive integer or None, not {n!r}")
+    _override[0] = n
+
+
+@lru_cache(maxsize=1)
+def _controller() -> tuple[Any, int]:
+    """Return the controller of the loaded BLAS libraries and the most threads any of them is set to use."""
+    from threadpoolctl import ThreadpoolController
+
+    controller = ThreadpoolController().select(user_api="blas")
+    return controller, max((int(library["num_threads"]) for library in controller.info()), default=1)
+
+
+def free_cores() -> int:
+    """Return the cores that no other process keeps busy at this moment, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/proc/loadavg", encoding="ascii") as file:
+            running = int(file.read().split()[3].split("/")[0])
+    except (OSError, ValueError, IndexError):
+        return cores
+    return max(1, cores - (running - 1))  # this process is among the running ones
+
+
+def chosen_threads(flops: float) -> int:
+    """Return the BLAS threads for a system with so many flops per factorisation."""
+    _, limit = _controller()
+    if _override[0] is not None:
+        return _override[0]
+    return 1 if flops < THREADED_FLOPS else min(limit, free_cores())
+
+
+@contextmanager
+def blas_threads(flops: float) -> Iterator[int]:
+    """Limit the BLAS libraries to the chosen threads; restored on leaving."""
+    controller, _ = _controller()
+    n = chosen_threads(flops)
+    with controller.limit(limits=n):
+        yield n
