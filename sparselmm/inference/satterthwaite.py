@@ -60,7 +60,7 @@ class Satterthwaite:
     def f_test(self, L: FloatArray, rhs: FloatArray) -> FTest:
         """Return the F test; the denominator follows from the ν of the rotated rows."""
         found = rotate(L, self.cov(), L @ self.fixed.beta - rhs)
-        return FTest(found.statistic, len(found.t2), pooled_df(self.row_df(found.rows)))
+        return FTest(found.statistic, len(found.rows), pooled_df(self.row_df(found.rows)))
 
 
 def pooled_df(nu: FloatArray) -> float:

@@ -138,21 +138,14 @@ class Rotated:
     Attributes
     ----------
     rows : (q, p) array
-        Rows P'L with diagonal covariance, q the rank.
-    variances : (q,) array
-        Their variances.
-    t2 : (q,) array
-        Squared t values.
+        Rows P'L with diagonal covariance, q the rank; P are the eigenvectors of L Cov L' with L as given,
+        on which Satterthwaite's denominator degrees of freedom depend.
+    statistic : float
+        F, which does not depend on how L is written.
     """
 
     rows: FloatArray
-    variances: FloatArray
-    t2: FloatArray
-
-    @property
-    def statistic(self) -> float:
-        """The mean of the squared t values: F."""
-        return float(np.mean(self.t2))
+    statistic: float
 
 
 def rotate(L: FloatArray, cov: FloatArray, difference: FloatArray) -> Rotated:
@@ -175,16 +168,16 @@ def rotate(L: FloatArray, cov: FloatArray, difference: FloatArray) -> Rotated:
     size = np.sqrt(np.einsum("rp,pq,rq->r", L, cov, L))
     if not np.all(np.isfinite(size)) or not size.max(initial=0.0) > 0:
         raise ParameterError("the hypothesis involves no coefficient: all its rows are zero")
-    scale = np.where(size > 0, size, 1.0)  # rows in units of their own standard error
-    L, difference = L / scale[:, None], difference / scale
-    d, P = np.linalg.eigh(L @ cov @ L.T)
+    scale = np.where(size > 0, size, 1.0)  # rank and F from rows in units of their own standard error
+    units, gaps = L / scale[:, None], difference / scale
+    d, P = np.linalg.eigh(units @ cov @ units.T)
     keep = d > RANK_TOL * d[-1]
-    lost = P[:, ~keep].T @ difference
-    if lost.size and np.max(np.abs(lost)) > 1e-6 * (1.0 + np.max(np.abs(difference))):
+    lost = P[:, ~keep].T @ gaps
+    if lost.size and np.max(np.abs(lost)) > 1e-6 * (1.0 + np.max(np.abs(gaps))):
         raise ParameterError("the rows of the hypothesis contradict each other: no β satisfies all of them")
-    rows = (P[:, keep].T @ L)[::-1]
-    t2 = ((P[:, keep].T @ difference) ** 2 / d[keep])[::-1]
-    return Rotated(rows, d[keep][::-1], t2)
+    statistic = float(np.mean((P[:, keep].T @ gaps) ** 2 / d[keep]))
+    rows = np.linalg.eigh(L @ cov @ L.T)[1][:, ::-1][:, : int(keep.sum())].T @ L
+    return Rotated(rows, statistic)
 
 
 def check_hypothesis(L: FloatArray, p: int) -> FloatArray:
@@ -227,4 +220,4 @@ class Asymptotic:
     def f_test(self, L: FloatArray, rhs: FloatArray) -> FTest:
         """Return the Wald test."""
         found = rotate(L, self.cov(), L @ self.fixed.beta - rhs)
-        return FTest(found.statistic, len(found.t2), self.df)
+        return FTest(found.statistic, len(found.rows), self.df)

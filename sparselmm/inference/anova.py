@@ -1,0 +1,69 @@
+"""Hypotheses of an analysis of variance for a fit: from its encoding and its data to matrices L."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sparselmm._typing import FloatArray
+from sparselmm.data.encoding import EncodingSpec
+from sparselmm.exceptions import ParameterError
+from sparselmm.inference.contrasts import WideTerm, type1, type2, type3
+from sparselmm.inference.terms import (
+    INTERCEPT,
+    FixedTerm,
+    fixed_terms,
+    joint_factor,
+    matrix_terms,
+    overparametrized,
+    raw_rows,
+    treatment_coded,
+)
+from sparselmm.result import FitResult
+
+
+def hypotheses(
+    result: FitResult, encoding: EncodingSpec | None, table: Callable[[], Any], kind: str
+) -> dict[str, FloatArray]:
+    """Return the hypothesis of each term of the fixed part but the constant, L (r, p) by name.
+
+    Parameters
+    ----------
+    result : FitResult
+        The fit.
+    encoding : EncodingSpec or None
+        What was learned from the data; None for a model made from arrays.
+    table : callable
+        Returns the data; only called for type III with terms contained in others.
+    kind : {"I", "II", "III"}
+        The type.
+    """
+    if encoding is None:
+        raise ParameterError("a model made from arrays has no terms; test its coefficients with f_test or wald_test")
+    terms = fixed_terms(encoding)
+    X = result.design.X
+    if kind == "I" or sum(t.name != INTERCEPT for t in terms) <= 1:
+        return type1(X, terms)
+    if kind == "II":
+        return type2(X, terms)
+    if encoding.dropped_columns:
+        return _without_aliases(result, encoding, terms)
+    raw = raw_rows(encoding, table(), result.design.rows)
+    wide = overparametrized(encoding.fixed)
+    parts = joint_factor(encoding, (wide, treatment_coded(encoding.fixed), encoding.fixed), raw)
+    pairs = [WideTerm(t, w.columns) for t, w in zip(terms, matrix_terms(wide))]
+    return type3(*parts, pairs)
+
+
+def _without_aliases(result: FitResult, encoding: EncodingSpec, terms: tuple[FixedTerm, ...]) -> dict[str, FloatArray]:
+    """Refuse type III where coefficients were dropped from terms that others contain."""
+    for term in terms:
+        containing = [t.name for t in terms if t.contains(term)]
+        if containing and term.name != INTERCEPT:
+            raise ParameterError(
+                f"type III is not defined here: {term.name} is contained in {', '.join(containing)}, and the columns "
+                f"{', '.join(encoding.dropped_columns)} were dropped (empty cells or aliases); use type='II'"
+            )
+    return {t.name: np.eye(result.design.p)[list(t.columns)] for t in terms if t.name != INTERCEPT and t.columns}

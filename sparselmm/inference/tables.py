@@ -1,0 +1,91 @@
+"""Tables of tests: coefficients, one-row hypotheses, and F tests by term."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sparselmm._typing import FloatArray
+from sparselmm.exceptions import ParameterError
+from sparselmm.inference.wald import TestMethod
+
+ANOVA_COLUMNS = ("Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)")
+
+
+def check_level(level: float) -> float:
+    """Return a confidence level between 0 and 1."""
+    if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
+        raise ParameterError(f"level must be a number between 0 and 1, such as 0.95, not {level!r}")
+    return float(level)
+
+
+def t_tail(statistic: FloatArray, df: FloatArray) -> FloatArray:
+    """Return two-sided p-values; infinite degrees of freedom are the normal distribution."""
+    return np.where(np.isinf(df), 2.0 * stats.norm.sf(np.abs(statistic)), 2.0 * stats.t.sf(np.abs(statistic), df))
+
+
+def t_quantile(level: float, df: FloatArray) -> FloatArray:
+    """Return the half widths of intervals in standard errors."""
+    upper = 0.5 + level / 2.0
+    return np.where(np.isinf(df), stats.norm.ppf(upper), stats.t.ppf(upper, df))
+
+
+def t_table(
+    method: TestMethod, L: FloatArray, rhs: FloatArray, names: Sequence[str], level: float
+) -> pd.DataFrame:
+    """Return one row per hypothesis l'β = c: estimate, std_error, df, statistic, p_value, conf_low, conf_high.
+
+    Parameters
+    ----------
+    method : TestMethod
+        How degrees of freedom and covariance come about; its name is in ``attrs["method"]``.
+    L, rhs : (r, p), (r,) arrays
+        The hypotheses; the statistic is (Lβ - rhs) / std_error.
+    names : sequence of str
+        Labels of the rows.
+    level : float
+        Confidence level.
+    """
+    level = check_level(level)
+    estimate = L @ method.fixed.beta
+    se = np.sqrt(np.einsum("ra,ab,rb->r", L, method.cov(), L))
+    df = method.row_df(L)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = (estimate - rhs) / se
+    half = t_quantile(level, df) * se
+    table = pd.DataFrame(
+        {
+            "estimate": estimate,
+            "std_error": se,
+            "df": df,
+            "statistic": statistic,
+            "p_value": t_tail(statistic, df),
+            "conf_low": estimate - half,
+            "conf_high": estimate + half,
+        },
+        index=pd.Index(list(names), dtype=object),
+    )
+    table.attrs.update(method=method.name, level=level, notes=list(method.notes))
+    return table
+
+
+def f_table(method: TestMethod, hypotheses: Mapping[str, FloatArray], kind: str) -> pd.DataFrame:
+    """Return an analysis of variance table with lmerTest's columns, one row per hypothesis Lβ = 0.
+
+    Mean squares are F σ², sums of squares those times the numerator degrees of freedom.
+    """
+    rows = []
+    for L in hypotheses.values():
+        test = method.f_test(L, np.zeros(len(L)))
+        mean = test.statistic * method.fixed.sigma**2
+        # the mean square belongs to the F statistic before any scaling of it
+        mean = mean / test.scale
+        rows.append((mean * test.num_df, mean, test.num_df, test.den_df, test.statistic, test.p_value))
+    table = pd.DataFrame(rows, columns=list(ANOVA_COLUMNS), index=pd.Index(list(hypotheses), dtype=object))
+    table = table.astype({name: float for name in ANOVA_COLUMNS if name != "NumDF"} | {"NumDF": int})
+    title = f"Type {kind} analysis of variance, {method.name}'s method" if kind else f"{method.name}'s method"
+    table.attrs.update(method=method.name, title=title, notes=list(method.notes))
+    return table
