@@ -29,6 +29,7 @@ from sparselmm.linalg.system import PenalizedSystem
 
 KEPT_CELLS = 40_000_000
 BATCH_CELLS = 4_000_000
+CACHED_CELLS = 1_000_000  # right-hand sides of one solve that still fit into the caches
 INESTIMABLE = 1e-9
 
 
@@ -184,21 +185,16 @@ class Columns:
         Which group.
     rows : (r,) int array or slice
         Rows of the columns that can be nonzero.
-    E : (c, r) array
-        The columns, transposed.
+    B : (c, c) array
+        Entries of ΛM⁻¹Λ' between them.
     AE : (c, r) array or None
         Z'WZ times the columns, transposed.
     """
 
     group: int
     rows: IntArray | slice
-    E: FloatArray
+    B: FloatArray
     AE: FloatArray | None
-
-    def at(self, touched: IntArray) -> FloatArray:
-        """Return the entries between touched columns, (c, c)."""
-        place = touched if isinstance(self.rows, slice) else np.searchsorted(self.rows, touched)
-        return self.E[:, place]
 
 
 def column_components(gram: BlockGram) -> IntArray:
@@ -273,7 +269,7 @@ def _from_kept(
     gram = system.gram
     E = np.empty((len(union), gram.q))
     AE = np.empty((len(union), gram.q)) if products else None
-    step = max(1, BATCH_CELLS // gram.q)
+    step = max(1, CACHED_CELLS // gram.q)
     for first in range(0, len(union), step):
         some = union[first : first + step]
         right = np.zeros((gram.q, len(some)))
@@ -284,7 +280,7 @@ def _from_kept(
             AE[first : first + step] = product.T
     for g, columns in enumerate(touched):
         at = np.searchsorted(union, columns)
-        yield Columns(g, slice(None), E[at], None if AE is None else AE[at])
+        yield Columns(g, slice(None), E[at[:, None], columns], None if AE is None else AE[at])
 
 
 def _from_layers(
@@ -307,4 +303,4 @@ def _from_layers(
             parts = np.unique(component[touched[g]])
             rows = members[parts[0]] if len(parts) == 1 else np.sort(np.concatenate([members[c] for c in parts]))
             here = slice(int(first), int(first) + len(touched[g]))
-            yield Columns(g, rows, E[rows, here].T, None if AE is None else AE[rows, here].T)
+            yield Columns(g, rows, E[touched[g], here].T, None if AE is None else AE[rows, here].T)

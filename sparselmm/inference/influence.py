@@ -99,8 +99,7 @@ def group_influence(result: FitResult, codes: IntArray, m: int, *, theta: bool =
         pending: list[_Pending] = []
         for columns in touched_columns(pls.system, solution.templates, touched, theta):
             rows = groups[columns.group]
-            B = columns.at(rows.touched)
-            kernel = group_kernel(rows, B, absorbed[rows.touched], solution.RX)
+            kernel = group_kernel(rows, columns.B, absorbed[rows.touched], solution.RX)
             if kernel is None:
                 continue
             fixed = without_group(rows, kernel, solution.RX, solution.pwrss)

@@ -21,9 +21,9 @@ from sparselmm.criterion import Criterion
 from sparselmm.derivatives import Scores, omega_derivatives, scores
 from sparselmm.inference.deletion import Columns, FixedTheta, GroupRows, Kernel
 from sparselmm.linalg.blocks import BlockGram, apply_transposed
-from sparselmm.search import CriterionAt
 from sparselmm.optimize.newton import trust_region_step
 from sparselmm.pls import PenalizedLeastSquares, PLSSolution
+from sparselmm.search import CriterionAt
 
 
 @dataclass(frozen=True)
