@@ -84,11 +84,11 @@ def omega_derivatives(
     xp = pls.crossproducts
     df = criterion.df(xp.n, xp.p)
     out = []
-    for t, blocks in enumerate(pls.system.information_blocks()):
+    for t, total in enumerate(pls.system.information_sums()):
         a, b = xp.gram.offsets[t], xp.gram.offsets[t + 1]
         m, k = xp.gram.m[t], xp.gram.k[t]
         s = found.s[a:b].reshape(m, k)
-        S = blocks.sum(axis=0) - (df / solution.pwrss) * (s.T @ s)
+        S = total - (df / solution.pwrss) * (s.T @ s)
         if criterion.reml and xp.p:
             B = found.B[a:b].reshape(m, k, xp.p)
             S = S - np.einsum("mip,mjp->ij", B, B)

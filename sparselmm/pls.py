@@ -141,7 +141,7 @@ class PenalizedLeastSquares:
     def value(self, solution: PLSSolution, criterion: Criterion) -> float:
         """Return the criterion of a solution."""
         xp = self.crossproducts
-        return criterion.value(
+        value = criterion.value(
             ldL2=solution.ldL2,
             ldRX2=solution.ldRX2,
             pwrss=solution.pwrss,
@@ -149,6 +149,9 @@ class PenalizedLeastSquares:
             p=xp.p,
             sum_log_weights=xp.sum_log_weights,
         )
+        if not np.isfinite(value):
+            raise NumericalError(f"the criterion is not finite at parameters {solution.par}")
+        return value
 
     def spherical(self, solution: PLSSolution) -> FloatArray:
         """Return u = M⁻¹Λ'Z'W(y - o - Xβ), (q,), of a solution."""

@@ -117,6 +117,8 @@ class _Adapter04(_Adapter):
                 self._factor.cholesky_inplace(M)
         except self._error as error:
             raise NumericalError(f"the penalized system is not positive definite (column {error.column})") from error
+        if not np.isfinite(self.logdet()):  # a simplicial factor takes an indefinite matrix without a word
+            raise NumericalError("the penalized system is not positive definite")
 
     def logdet(self) -> float:
         return float(self._factor.logdet())
@@ -251,6 +253,10 @@ class CholmodSystem:
             information_from_inverse(inverse[t], T) if regular[t] else information_by_columns(self, t, self.templates)
             for t, T in enumerate(self.templates)
         )
+
+    def information_sums(self) -> tuple[FloatArray, ...]:
+        """Return the sums over levels of `information_blocks`, one (k, k) array per term."""
+        return tuple(blocks.sum(axis=0) for blocks in self.information_blocks())
 
     def trace_products(self, directions: Sequence[Direction]) -> FloatArray:
         """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j) for changes of Ω of single terms, (n, n)."""

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from sparselmm.exceptions import PlanError
 from sparselmm.linalg.blocks import BlockGram
 
-SMALL_SCHUR = 300
+SMALL_SCHUR = 1_000
 EXACT_CHOICE = 3_000
 GIGA = 1e9
 # flops (or updates) per second of one thread that the kinds of work reach on ordinary machines
@@ -198,8 +198,8 @@ def schur_cost(gram: BlockGram, first: tuple[int, ...]) -> SystemCost:
     dense = q2**3 / 3.0
     flops = dense + 2.0 * work + 3.0 * m * K**3
     seconds = dense / DENSE_RATE + work / SCATTER_RATE + 5.0 * m * K**3 / SPARSE_RATE + OVERHEAD
-    gradient = 2.0 * dense / DENSE_RATE + 2.0 * work / SCATTER_RATE + 2.0 * OVERHEAD
-    stored = 3.0 * 8.0 * q2**2 + 40.0 * K * float(cells.sum()) + 24.0 * m * K**2
+    gradient = 2.0 * dense / DENSE_RATE + work / SCATTER_RATE + 2.0 * OVERHEAD
+    stored = 4.0 * 8.0 * q2**2 + 40.0 * K * float(cells.sum()) + 24.0 * m * K**2
     return SystemCost("schur", stored, q2**2 / 2.0 + K * float(cells.sum()), flops, seconds, gradient)
 
 

@@ -30,6 +30,7 @@ class Sandwich:
         self.work = float((np.diff(A.indptr).astype(float) ** 2).sum())
         cells = A.shape[0] * A.shape[1]
         self._dense = None
+        self._work_space: FloatArray | None = None
         self._columns: tuple[IntArray, IntArray, IntArray] | None = None
         if cells <= DENSE_CELLS and A.nnz >= DENSE_SHARE * cells:
             self._dense = A.toarray().reshape(self._m, K, self._q)
@@ -98,6 +99,22 @@ class Sandwich:
                 mixed += F[group, a, b] * rows[b]
             data[base + a * width] = mixed
         return data
+
+    def form_sums(self, inner: FloatArray, Q: FloatArray) -> FloatArray:
+        """Return Σ_l Q_l A_l · inner · A_l'Q_l', (K, K), for Q of shape (m, K, K); inner is symmetric."""
+        if self._columns is None:
+            return np.asarray((Q @ self.level_forms(inner) @ Q.transpose(0, 2, 1)).sum(axis=0))
+        if self._work_space is None:
+            self._work_space = np.zeros((self._q, self._q))  # its upper triangle stays zero
+        out = np.empty((self._K, self._K))
+        for a in range(self._K):
+            for b in range(a + 1):
+                C = np.einsum("mi,mj->mij", Q[:, a], Q[:, b]) / 2.0
+                right = self._grouped(C + C.transpose(0, 2, 1))
+                self._compiled(self._A.data, right, np.ones(self._A.shape[0]), self._work_space)
+                lower = 2.0 * float(np.vdot(inner.T, self._work_space))
+                out[a, b] = out[b, a] = lower - float(inner.diagonal() @ self._work_space.diagonal())
+        return out
 
     def level_forms(self, inner: FloatArray) -> FloatArray:
         """Return A_l · inner · A_l' for each group l, (m, K, K); inner is (q, q), symmetric."""

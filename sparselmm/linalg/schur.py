@@ -131,12 +131,13 @@ class SchurSystem:
         gram, A = self.gram, np.zeros((self._q2, self._q2), order="F")
         position = np.full(gram.q, -1, dtype=np.int64)
         position[self._index2] = np.arange(self._q2)
+        flat = A.reshape(-1, order="F")
         for x, i in enumerate(self._rest):
             for j in self._rest[: x + 1]:
                 r, c = gram.element_indices(i, j)
-                values = gram.pairs[i, j].values.ravel()
-                A[position[r], position[c]] = values
-                A[position[c], position[r]] = values
+                r, c, values = position[r], position[c], gram.pairs[i, j].values.ravel()
+                flat[c * self._q2 + r] = values
+                flat[r * self._q2 + c] = values
         return A
 
     def refactor(self, templates: Templates) -> None:
@@ -256,34 +257,48 @@ class SchurSystem:
 
     def information_blocks(self) -> tuple[FloatArray, ...]:
         """Return the diagonal blocks of Z'V⁻¹Z, one (m, k, k) array per term."""
-        # with Q = (I + DΛ1Λ1')⁻¹ and E = Λ2S⁻¹Λ2': the eliminated part is QD - Q(A12 E A21)Q'
-        if self._q2:
-            Q = np.eye(self._K) - self._D @ (self._F.transpose(0, 2, 1) @ self._F)
-        else:
-            F = batched_lower_solve(self._L1, np.broadcast_to(self._T1.T, self._D.shape))
-            Q = np.eye(self._K) - self._D @ (F.transpose(0, 2, 1) @ F)
+        Q = self._gain()
         first = Q @ self._D
         rest: dict[int, FloatArray] = {}
         if self._q2:
             inverse = self.schur_inverse()
-            blocks = self._rest_blocks(inverse)
-            first = first - Q @ self._sandwich.level_forms(self._scaled_back(inverse)) @ Q.transpose(0, 2, 1)
-            for t, T in zip(self._rest, self._T2):
+            for t, blocks in self._rest_blocks(inverse).items():
+                T = self.templates[t]
                 if relative_diagonal(self.gram, t, T) > NEARLY_SINGULAR:
-                    rest[t] = information_from_inverse(blocks[t], T)
+                    rest[t] = information_from_inverse(blocks, T)
                 else:
                     rest[t] = information_by_columns(self, t, self.templates)
+            first = first - Q @ self._sandwich.level_forms(self._scaled_back(inverse)) @ Q.transpose(0, 2, 1)
         return self._by_term(first, rest)
+
+    def information_sums(self) -> tuple[FloatArray, ...]:
+        """Return the sums over levels of `information_blocks`, one (k, k) array per term, without the levels."""
+        Q = self._gain()
+        first = (Q @ self._D).sum(axis=0)
+        rest: dict[int, FloatArray] = {}
+        if self._q2:
+            inverse = self.schur_inverse()
+            for t, blocks in self._rest_blocks(inverse).items():
+                T = self.templates[t]
+                if relative_diagonal(self.gram, t, T) > NEARLY_SINGULAR:
+                    rest[t] = information_from_inverse(blocks.sum(axis=0), T, len(blocks))
+                else:
+                    rest[t] = information_by_columns(self, t, self.templates).sum(axis=0)
+            first = first - self._sandwich.form_sums(self._scaled_back(inverse), Q)
+        return tuple(x[0] for x in self._by_term(first[None], {t: x[None] for t, x in rest.items()}))
+
+    def _gain(self) -> FloatArray:
+        """Return Q = (I + DΛ1Λ1')⁻¹ per level: the eliminated part of Z'V⁻¹Z is QD - Q(A12 E A21)Q'."""
+        F = self._F if self._q2 else batched_lower_solve(self._L1, np.broadcast_to(self._T1.T, self._D.shape))
+        return np.asarray(np.eye(self._K) - self._D @ (F.transpose(0, 2, 1) @ F))
 
     def trace_products(self, directions: Sequence[Direction]) -> FloatArray:
         """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j) for changes of Ω of single terms, (n, n)."""
+        Q = self._gain()
         if not self._q2:
-            F = batched_lower_solve(self._L1, np.broadcast_to(self._T1.T, self._D.shape))
-            Q = np.eye(self._K) - self._D @ (F.transpose(0, 2, 1) @ F)
             none = np.zeros((0, 0))
             parts = Eliminated(self.gram, self._first, (), self._D, Q, self.templates, None, none, none)
             return parts.traces(directions)
-        Q = np.eye(self._K) - self._D @ (self._F.transpose(0, 2, 1) @ self._F)
         G = np.zeros((self._q2, self._q2), order="F")
         self._sandwich.fill_lower(self._F, G.T)
         np.subtract(self._A22, G, out=G)

@@ -21,10 +21,13 @@ def relative_diagonal(gram: BlockGram, t: int, template: FloatArray) -> float:
     return float(np.min(np.abs(np.diag(template)) * np.sqrt(squares)))
 
 
-def information_from_inverse(inverse: FloatArray, template: FloatArray) -> FloatArray:
-    """Return the diagonal blocks of Z'V⁻¹Z from those of M⁻¹: Λ'Z'V⁻¹ZΛ = I - M⁻¹; T must be regular."""
+def information_from_inverse(inverse: FloatArray, template: FloatArray, levels: int = 1) -> FloatArray:
+    """Return blocks of Z'V⁻¹Z from those of M⁻¹: Λ'Z'V⁻¹ZΛ = I - M⁻¹; T must be regular.
+
+    ``levels`` is the number of levels that each block sums.
+    """
     Tinv = np.linalg.inv(template)
-    out: FloatArray = Tinv.T @ (np.eye(len(template)) - inverse) @ Tinv
+    out: FloatArray = Tinv.T @ (levels * np.eye(len(template)) - inverse) @ Tinv
     return out
 
 
@@ -82,6 +85,10 @@ class PenalizedSystem(Protocol):
 
         Valid at singular templates too.
         """
+        ...
+
+    def information_sums(self) -> tuple[FloatArray, ...]:
+        """Return Σ_l of the diagonal blocks of Z'V⁻¹Z, one (k, k) array per term: `information_blocks` summed."""
         ...
 
     def trace_products(self, directions: Sequence[tuple[int, FloatArray]]) -> FloatArray:
