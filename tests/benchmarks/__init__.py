@@ -1,0 +1,1 @@
+"""Benchmarks: sparselmm beside its peers on the same data (see docs/benchmarks.md)."""
