@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sparselmm.api import FittedModel as FittedModel
     from sparselmm.api import LinearMixedModel as LinearMixedModel
     from sparselmm.api import MixedModelFit as MixedModelFit
+    from sparselmm.api import diagnose as diagnose
     from sparselmm.api import lmer as lmer
     from sparselmm.api import load as load
     from sparselmm.api import simulate as simulate
@@ -32,6 +33,7 @@ _PUBLIC = {
     "MixedModelFit": "sparselmm.api",
     "SparseTerm": "sparselmm.data",
     "compare_with_r": "sparselmm.compare_r",
+    "diagnose": "sparselmm.api",
     "lmer": "sparselmm.api",
     "load": "sparselmm.api",
     "simulate": "sparselmm.api",

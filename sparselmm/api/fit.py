@@ -13,6 +13,7 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.api.after import AfterFit
+from sparselmm.api.diagnostics import Diagnostics
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.source import ModelSource
 from sparselmm.convergence import Convergence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class MixedModelFit(AfterFit, Matrices):
+class MixedModelFit(AfterFit, Diagnostics, Matrices):
     """A fitted linear mixed model; nothing in it changes.
 
     Attributes
