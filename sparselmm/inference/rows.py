@@ -200,9 +200,7 @@ def encode_rows(
 
 def design_rows(design: Design) -> Rows:
     """Return the rows of a fit."""
-    parts = tuple(
-        TermPart(t.codes, t.Z) if isinstance(t, GroupedTerm) else MatrixPart(t.matrix) for t in design.terms
-    )
+    parts = tuple(TermPart(t.codes, t.Z) if isinstance(t, GroupedTerm) else MatrixPart(t.matrix) for t in design.terms)
     shift = np.zeros(design.n) if design.offset is None else design.offset
     return Rows(design.X, shift, parts, np.zeros(design.n, dtype=np.bool_), design.index)
 

@@ -95,7 +95,7 @@ class _Writer:
             return {"times": self._array(value.asi8, where), "unit": value.unit, "zone": zone, "name": name}
         levels = value.tolist()
         if all(isinstance(v, str) for v in levels):
-            return {"texts": levels, "name": name}
+            return {"texts": levels, "string": isinstance(value.dtype, pd.StringDtype), "name": name}
         if all(isinstance(v, str | bool | int | float) for v in levels):
             return {"mixed": [self.encode(v, where) for v in levels], "name": name}
         raise UnsupportedError(
@@ -138,10 +138,9 @@ class _Reader:
             index = pd.DatetimeIndex(times, name=name)
             return index if value["zone"] is None else index.tz_localize("UTC").tz_convert(value["zone"])
         if "texts" in value:
-            values = value["texts"]
-        else:
-            values = [self.decode(v) for v in value["mixed"]]
-        levels: pd.Index = pd.Index(values, dtype=object, name=name)
+            texts: pd.Index = pd.Index(value["texts"], dtype="str" if value["string"] else object, name=name)
+            return texts
+        levels: pd.Index = pd.Index([self.decode(v) for v in value["mixed"]], dtype=object, name=name)
         return levels
 
 

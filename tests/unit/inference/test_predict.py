@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import henderson
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +12,6 @@ import sparselmm as slm
 from sparselmm.exceptions import DataError, FormulaError, ParameterError
 from sparselmm.inference import joint as joint_module
 from sparselmm.inference.joint import InverseEntries, TermPart, error_variance
-
-sys.path.insert(0, str(Path(__file__).parent))
-import henderson  # noqa: E402
 
 RNG = np.random.default_rng(5)
 
@@ -36,7 +31,8 @@ def table(n=160, seed=3):
     )
     effects = rng.normal(size=(9, 2)) * [1.5, 0.7]
     g = frame.g.astype(int)
-    frame["y"] = 3 + frame.x + effects[g, 0] + effects[g, 1] * frame.x + rng.normal(size=6)[frame.h] + rng.normal(size=n)
+    random = effects[g, 0] + effects[g, 1] * frame.x + rng.normal(size=6)[frame.h]
+    frame["y"] = 3 + frame.x + random + rng.normal(size=n)
     return frame
 
 
@@ -134,7 +130,9 @@ def test_variances_at_a_singular_covariance(formula, arguments):
 @pytest.mark.parametrize("kind", ["mean", "new_observation"])
 def test_every_target(re_form, kind):
     fit = make("y ~ x*f + (x | g) + (1 | h)", weights="w")
-    new = table(40, seed=9).assign(g=lambda d: np.where(d.index % 4 == 0, "new", d.g), h=lambda d: d.h + (d.index % 5 == 0) * 99)
+    new = table(40, seed=9)
+    new["g"] = np.where(new.index % 4 == 0, "new", new.g)
+    new["h"] += (new.index % 5 == 0) * 99
     included = {None: {"g", "h"}, "~0": set(), "~(1 | h)": {"h"}, "~(x | g)": {"g"}}[re_form]
     expected = henderson.variance(henderson.dense_errors(fit), *full_rows(fit, new, included.__contains__))
     expected += added(fit, new, included, only_new=True)
