@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sparselmm.api import LinearMixedModel as LinearMixedModel
     from sparselmm.api import MixedModelFit as MixedModelFit
     from sparselmm.api import diagnose as diagnose
+    from sparselmm.api import fit_many as fit_many
     from sparselmm.api import lmer as lmer
     from sparselmm.api import load as load
     from sparselmm.api import simulate as simulate
@@ -34,6 +35,7 @@ _PUBLIC = {
     "SparseTerm": "sparselmm.data",
     "compare_with_r": "sparselmm.compare_r",
     "diagnose": "sparselmm.api",
+    "fit_many": "sparselmm.api",
     "lmer": "sparselmm.api",
     "load": "sparselmm.api",
     "simulate": "sparselmm.api",

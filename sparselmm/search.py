@@ -100,7 +100,7 @@ def search(
         first = moment_start(pls.crossproducts, parameters) if start is None else start
         par, status, text = method.minimize(recorder, first, parameters.lower())
         par, certificate, notes = _certified(target, recorder, par, terms)
-        if status.ok and certificate.singular and pls.system.flops < RESTART_FLOPS:
+        if status.ok and certificate.singular and _cheap(pls):
             par, certificate, more = _from_other_starts(target, recorder, par, certificate, terms)
             notes += more
     except KeyboardInterrupt as error:
@@ -126,6 +126,11 @@ def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | No
     if cost > EXPENSIVE_FLOPS:
         return make_optimizer("newton"), f"{cost:.1e} flops per evaluation"
     return make_optimizer("bobyqa+newton"), "few parameters, cheap evaluations"
+
+
+def _cheap(pls: PenalizedLeastSquares) -> bool:
+    """Return whether further searches cost little beside the first."""
+    return pls.parameters.n_par <= MANY_PARAMETERS and pls.system.flops < RESTART_FLOPS
 
 
 def _certified(

@@ -2,7 +2,7 @@
 
 from sparselmm.api.diagnostics import diagnose
 from sparselmm.api.fit import MixedModelFit
-from sparselmm.api.model import LinearMixedModel, lmer
+from sparselmm.api.model import LinearMixedModel, fit_many, lmer
 from sparselmm.api.simulation import simulate
 from sparselmm.api.stored import FittedModel, load
 

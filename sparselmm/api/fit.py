@@ -14,6 +14,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.api.after import AfterFit
 from sparselmm.api.diagnostics import Diagnostics
+from sparselmm.api.inference import Inference, summary_table
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.source import ModelSource
 from sparselmm.convergence import Convergence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class MixedModelFit(AfterFit, Diagnostics, Matrices):
+class MixedModelFit(AfterFit, Diagnostics, Inference, Matrices):
     """A fitted linear mixed model; nothing in it changes.
 
     Attributes
@@ -320,9 +321,23 @@ class MixedModelFit(AfterFit, Diagnostics, Matrices):
 
     # --- reports -------------------------------------------------------------------------------------------
 
-    def summary(self, correlation: bool = False, digits: int = 4) -> Summary:
-        """Return the summary, which prints as text and shows as HTML in notebooks."""
-        return summarize(self, correlation=correlation, digits=digits)
+    def summary(self, correlation: bool = False, digits: int = 4, ddf: str | None = "satterthwaite") -> Summary:
+        """Return the summary, which prints as text and shows as HTML in notebooks.
+
+        Parameters
+        ----------
+        correlation : bool
+            Whether to show the correlation of the fixed-effects estimates.
+        digits : int
+            Significant digits of the tables.
+        ddf : str or None
+            Degrees of freedom of the tests of the coefficients, as in `coef_table`; None shows t values
+            without tests, as lme4 does.
+        """
+        if ddf is None:
+            return summarize(self, correlation=correlation, digits=digits)
+        table, reason = summary_table(self, ddf)
+        return summarize(self, correlation=correlation, digits=digits, coef_table=table, notes=(reason,) if reason else ())
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.api.fit import MixedModelFit
@@ -15,9 +16,10 @@ from sparselmm.api.progress import progress
 from sparselmm.api.source import ModelSource
 from sparselmm.criterion import criterion_for
 from sparselmm.data import build_design
-from sparselmm.exceptions import ParameterError
+from sparselmm.exceptions import DataError, ParameterError
 from sparselmm.formula import parse_formula
 from sparselmm.linalg import Plan, plan_system
+from sparselmm.many import fit_responses
 from sparselmm.model import Problem, evaluate_at, fit_problem
 from sparselmm.optimize import Optimizer
 
@@ -243,6 +245,53 @@ def lmer(
         formula, data, weights=weights, offset=offset, contrasts=contrasts, na_action=na_action, context=context
     )
     return model.fit(reml, start=start, optimizer=optimizer, verbose=verbose)
+
+
+def fit_many(
+    model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = True, n_jobs: int = 1
+) -> pd.DataFrame:
+    """Fit one design to many responses.
+
+    Parameters
+    ----------
+    model : LinearMixedModel or MixedModelFit
+        The design; its own response is not used.
+    Y : (n, m) array or DataFrame
+        One column per response, one row for each row used by the model or of its data.
+    reml : bool
+        REML (default) or maximum likelihood.
+    n_jobs : int
+        Processes for designs with several grouping factors (one grouping factor needs none).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per response: ``criterion``, ``sigma``, the fixed effects, θ by name, ``singular``, ``converged``.
+
+    Examples
+    --------
+    >>> import numpy as np, sparselmm as slm
+    >>> data = slm.load_dataset("sleepstudy")
+    >>> model = slm.LinearMixedModel.from_formula("Reaction ~ Days + (Days | Subject)", data)
+    >>> y = data["Reaction"].to_numpy()
+    >>> slm.fit_many(model, np.column_stack([y, 2 * y]))["sigma"].round(3).tolist()
+    [25.592, 51.184]
+    """
+    design = model.problem.design
+    values = np.asarray(Y, dtype=np.float64)
+    if values.ndim != 2:
+        raise DataError(f"Y must have two dimensions (rows, responses), not shape {values.shape}")
+    if len(values) == len(design.frame_index) != design.n:
+        values = values[design.rows]
+    if len(values) != design.n:
+        raise DataError(f"Y has {len(values)} rows; the model uses {design.n}")
+    found = fit_responses(model.problem, values, criterion_for(_flag(reml, "reml")), n_jobs)
+    index = Y.columns if isinstance(Y, pd.DataFrame) else pd.RangeIndex(values.shape[1], name="response")
+    table = pd.DataFrame({"criterion": found.criterion, "sigma": found.sigma}, index=index)
+    names = [*design.columns, *(f"theta[{name}]" for name in model.theta_names)]
+    estimates = pd.DataFrame(np.hstack([found.beta, found.theta]), index=index, columns=names)
+    flags = pd.DataFrame({"singular": found.singular, "converged": found.converged}, index=index)
+    return pd.concat([table, estimates, flags], axis=1)
 
 
 def _flag(value: bool, name: str) -> bool:

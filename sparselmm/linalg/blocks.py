@@ -14,6 +14,9 @@ import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 
+DENSE_COLUMNS = 2_000
+DENSE_SHARE = 0.2
+
 
 @dataclass(frozen=True)
 class BlockPairs:
@@ -90,8 +93,25 @@ class BlockGram:
     def _matrices(self) -> list[tuple[int, int, sp.csr_array | sp.bsr_array]]:
         return [(i, j, pair.matrix(self.m[i], self.m[j])) for (i, j), pair in self.pairs.items() if len(pair.rows)]
 
+    @cached_property
+    def _dense(self) -> FloatArray | None:
+        """Z'WZ as a dense array where it is small and well filled, else None."""
+        stored = sum((1 if i == j else 2) * pair.values.size for (i, j), pair in self.pairs.items())
+        if self.q > DENSE_COLUMNS or stored < DENSE_SHARE * self.q**2:
+            return None
+        A = np.zeros((self.q, self.q))
+        for i, j in self.pairs:
+            rows, cols = self.element_indices(i, j)
+            A[rows, cols] = A[cols, rows] = self.pairs[i, j].values.ravel()
+        return A
+
     def dot(self, B: FloatArray) -> FloatArray:
         """Return Z'WZ B, (q, r)."""
+        if self._dense is not None:
+            return np.asarray(self._dense @ B)
+        return self._sparse_dot(B)
+
+    def _sparse_dot(self, B: FloatArray) -> FloatArray:
         out, at = np.zeros_like(B), self.offsets
         for i, j, A in self._matrices:
             out[at[i] : at[i + 1]] += A @ B[at[j] : at[j + 1]]

@@ -80,6 +80,11 @@ class Sandwich:
         out += np.tril(out, -1).T
         return out
 
+    @property
+    def cross(self) -> sp.csr_array | FloatArray:
+        """A, (m*K, q), dense where it is well filled."""
+        return self._A if self._dense is None else self._dense.reshape(self._m * self._K, self._q)
+
     def _grouped(self, F: FloatArray) -> FloatArray:
         """Return the stored values of FA, in the pattern of A."""
         A, K = self._A, self._K

@@ -212,7 +212,7 @@ class SchurSystem:
         if not self._q2:
             return H1, None
         back = (self._F.transpose(0, 2, 1) @ H1).reshape(self._m * self._K, -1)
-        right = C2 - self._rest_times(self._A12.T @ back, transposed=True)
+        right = C2 - self._rest_times(self._sandwich.cross.T @ back, transposed=True)
         H2, _ = lapack.dtrtrs(self._S, right, lower=0, trans=1)
         return H1, H2
 
@@ -230,7 +230,7 @@ class SchurSystem:
         if H2 is None:
             return self._join(batched_upper_solve(self._L1, H1), None)
         X2, _ = lapack.dtrtrs(self._S, H2, lower=0)
-        cross = (self._A12 @ self._rest_times(X2, transposed=False)).reshape(self._m, self._K, -1)
+        cross = (self._sandwich.cross @ self._rest_times(X2, transposed=False)).reshape(self._m, self._K, -1)
         return self._join(batched_upper_solve(self._L1, H1 - self._F @ cross), X2)
 
     def inverse_diagonal(self) -> tuple[FloatArray, ...]:
