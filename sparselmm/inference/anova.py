@@ -52,9 +52,9 @@ def hypotheses(
         return _without_aliases(result, encoding, terms)
     raw = raw_rows(encoding, table(), result.design.rows)
     wide = overparametrized(encoding.fixed)
-    parts = joint_factor(encoding, (wide, treatment_coded(encoding.fixed), encoding.fixed), raw)
+    full, coded, own = joint_factor(encoding, (wide, treatment_coded(encoding.fixed), encoding.fixed), raw)
     pairs = [WideTerm(t, w.columns) for t, w in zip(terms, matrix_terms(wide))]
-    return type3(*parts, pairs)
+    return type3(full, coded, own, pairs)
 
 
 def _without_aliases(result: FitResult, encoding: EncodingSpec, terms: tuple[FixedTerm, ...]) -> dict[str, FloatArray]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
-from sparselmm.inference.terms import INTERCEPT, FixedTerm
+from sparselmm.inference.terms import INTERCEPT, FixedTerm, upper_factor
 
 ROUNDING = 1e-12
 TYPES = {"I": "I", "II": "II", "III": "III", "1": "I", "2": "II", "3": "III"}
@@ -44,7 +44,7 @@ def sequential(X: FloatArray, order: Sequence[int], columns: Sequence[int]) -> F
 
     Each row has 1 for its own column.
     """
-    R = np.linalg.qr(X[:, list(order)], mode="r")
+    R = upper_factor(X[:, list(order)])
     position = {c: i for i, c in enumerate(order)}
     L = np.zeros((len(columns), X.shape[1]))
     for row, c in enumerate(columns):
@@ -65,14 +65,14 @@ def type1(X: FloatArray, terms: Sequence[FixedTerm]) -> dict[str, FloatArray]:
     (True, True)
     """
     order = range(X.shape[1])
-    R = np.linalg.qr(X, mode="r")  # one factor serves all terms
+    R = upper_factor(X)  # one factor serves all terms
     return {t.name: sequential(R, order, t.columns) for t in terms if t.name != INTERCEPT and t.columns}
 
 
 def type2(X: FloatArray, terms: Sequence[FixedTerm]) -> dict[str, FloatArray]:
     """Return for each term its hypothesis after all terms that do not contain it."""
     out = {}
-    R = np.linalg.qr(X, mode="r")
+    R = upper_factor(X)
     for term in terms:
         if term.name == INTERCEPT or not term.columns:
             continue
@@ -112,7 +112,7 @@ def type3(wide: FloatArray, coded: FloatArray, X: FloatArray, terms: Sequence[Wi
     functions = np.linalg.lstsq(coded, wide * scale)[0]
     coefficients = np.linalg.lstsq(coded, X)[0]
     coefficients[np.abs(coefficients) < ROUNDING * np.abs(coefficients).max()] = 0.0
-    out = {}
+    out: dict[str, FloatArray] = {}
     for t in terms:
         if t.term.name == INTERCEPT or not t.term.columns:
             continue
@@ -122,5 +122,5 @@ def type3(wide: FloatArray, coded: FloatArray, X: FloatArray, terms: Sequence[Wi
         if containing:
             share = np.linalg.lstsq(functions[containing].T, functions[own].T)[0]
             L = L - share.T @ coefficients[containing]
-        out[t.term.name] = L
+        out[t.term.name] = np.asarray(L)
     return out

@@ -70,7 +70,7 @@ class KenwardRoger:
     def f_test(self, L: FloatArray, rhs: FloatArray) -> FTest:
         """Return the scaled F test."""
         unit = self.fixed.cov / self.fixed.sigma**2
-        if len(rotate(L, self.fixed.cov, L @ self.fixed.beta - rhs).rows) < len(L):  # a basis of the hypothesis, with the right-hand side in the same basis
+        if len(rotate(L, self.fixed.cov, L @ self.fixed.beta - rhs).rows) < len(L):  # take a basis of the rows
             keep = independent_rows(L)
             L, rhs = L[keep], rhs[keep]
         q = len(L)

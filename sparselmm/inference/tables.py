@@ -12,6 +12,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.wald import TestMethod
 
+TITLES = {"normal": "z tests", "residual": "t-tests with n - p degrees of freedom"}
 ANOVA_COLUMNS = ("Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)")
 
 
@@ -68,8 +69,13 @@ def t_table(
         },
         index=pd.Index(list(names), dtype=object),
     )
-    table.attrs.update(method=method.name, level=level, notes=list(method.notes))
+    table.attrs.update(method=method.name, title=describe(method), level=level, notes=list(method.notes))
     return table
+
+
+def describe(method: TestMethod) -> str:
+    """Return what the tests are, for titles."""
+    return TITLES.get(method.name, f"t-tests use {method.name}'s method")
 
 
 def f_table(method: TestMethod, hypotheses: Mapping[str, FloatArray], kind: str) -> pd.DataFrame:
@@ -86,6 +92,7 @@ def f_table(method: TestMethod, hypotheses: Mapping[str, FloatArray], kind: str)
         rows.append((mean * test.num_df, mean, test.num_df, test.den_df, test.statistic, test.p_value))
     table = pd.DataFrame(rows, columns=list(ANOVA_COLUMNS), index=pd.Index(list(hypotheses), dtype=object))
     table = table.astype({name: float for name in ANOVA_COLUMNS if name != "NumDF"} | {"NumDF": int})
-    title = f"Type {kind} analysis of variance, {method.name}'s method" if kind else f"{method.name}'s method"
+    title = f"Type {kind} analysis of variance" if kind else "Tests of single terms"
+    title += f"; denominator degrees of freedom: {method.name}"
     table.attrs.update(method=method.name, title=title, notes=list(method.notes))
     return table

@@ -131,11 +131,16 @@ def distinct_chunks(raw: pd.DataFrame) -> Iterator[pd.DataFrame]:
         yield distinct.iloc[start : start + CHUNK_ROWS]
 
 
+def upper_factor(A: FloatArray) -> FloatArray:
+    """Return R of A = QR."""
+    return np.asarray(np.linalg.qr(A, mode="r"))
+
+
 def joint_factor(encoding: EncodingSpec, matrices: Sequence[MatrixEncoding], raw: pd.DataFrame) -> list[FloatArray]:
     """Return Q'A for several matrices A on the different rows, Q orthogonal and common to all."""
     views = [replace(encoding, fixed=m, kept=tuple(range(len(m.columns)))) for m in matrices]
     widths = [len(m.columns) for m in matrices]
     R = np.zeros((0, sum(widths)))
     for chunk in distinct_chunks(raw):
-        R = np.linalg.qr(np.vstack([R, np.hstack([view.apply_fixed(chunk) for view in views])]), mode="r")
+        R = upper_factor(np.vstack([R, np.hstack([view.apply_fixed(chunk) for view in views])]))
     return np.split(R, np.cumsum(widths)[:-1], axis=1)

@@ -128,7 +128,7 @@ def reported_term(structure: CovarianceStructure, par: FloatArray) -> ReportedTe
     T = structure.reported_template(par)
     dreported = dR if np.array_equal(R, T) else _dfactor(T, domega)
     entries = dT.reshape(len(dT), -1).T
-    dtheta = np.linalg.lstsq(entries, dreported.reshape(len(dT), -1).T, rcond=None)[0]
+    dtheta = np.asarray(np.linalg.lstsq(entries, dreported.reshape(len(dT), -1).T, rcond=None)[0])
     return ReportedTerm(R @ R.T, domega, dtheta)
 
 

@@ -128,7 +128,9 @@ class SummaryContent:
     notes: tuple[Note, ...]
 
 
-def collect(fit: SummarizableFit, correlation: bool, coef_table: pd.DataFrame | None) -> SummaryContent:
+def collect(
+    fit: SummarizableFit, correlation: bool, coef_table: pd.DataFrame | None, notes: Sequence[str] = ()
+) -> SummaryContent:
     """Return the content of the summary of `fit`; see `sparselmm.report.summarize`."""
     return SummaryContent(
         title=_title(fit, coef_table),
@@ -145,14 +147,23 @@ def collect(fit: SummarizableFit, correlation: bool, coef_table: pd.DataFrame | 
         correlation=_correlation(fit) if correlation and len(fit.params) else None,
         convergence=_convergence(fit),
         dropped_columns=tuple(map(str, fit.dropped_columns)),
-        notes=tuple(Note(str(m.severity), str(m)) for m in fit.messages),
+        notes=(
+            *(Note(str(m.severity), str(m)) for m in fit.messages),
+            *(Note("note", str(text)) for text in (*_test_notes(coef_table), *notes)),
+        ),
     )
 
 
 def _title(fit: SummarizableFit, coef_table: pd.DataFrame | None) -> str:
     title = "Linear mixed model fit by " + ("REML" if fit.reml else "maximum likelihood")
-    method = coef_table.attrs.get("method") if coef_table is not None else None
-    return f"{title}. t-tests use {method}'s method" if method else title
+    attrs = coef_table.attrs if coef_table is not None else {}
+    method = attrs.get("method")
+    tests = attrs.get("title", f"t-tests use {method}'s method" if method else "")
+    return f"{title}. {tests}" if tests else title
+
+
+def _test_notes(coef_table: pd.DataFrame | None) -> Sequence[str]:
+    return [] if coef_table is None else coef_table.attrs.get("notes", [])
 
 
 def _fit_statistics(fit: SummarizableFit) -> tuple[tuple[str, float], ...]:

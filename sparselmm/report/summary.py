@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -55,7 +56,11 @@ class Summary:
 
 
 def summarize(
-    fit: SummarizableFit, correlation: bool = False, digits: int = 4, coef_table: pd.DataFrame | None = None
+    fit: SummarizableFit,
+    correlation: bool = False,
+    digits: int = 4,
+    coef_table: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
 ) -> Summary:
     """Return the summary of a fit.
 
@@ -69,8 +74,10 @@ def summarize(
         Significant digits of the tables.
     coef_table : pandas.DataFrame, optional
         Tests of the fixed effects, one row per coefficient, with the columns ``estimate``,
-        ``std_error``, ``df``, ``statistic`` and ``p_value``. Its ``attrs["method"]`` is named
-        in the title.
+        ``std_error``, ``df``, ``statistic`` and ``p_value``. Its ``attrs["title"]`` (or a phrase with
+        ``attrs["method"]``) goes into the title, and ``attrs["notes"]`` follow the fit's messages.
+    notes : sequence of str
+        Further remarks.
 
     Returns
     -------
@@ -84,4 +91,4 @@ def summarize(
     """
     if not 1 <= digits <= 15:
         raise ParameterError(f"digits must be between 1 and 15, not {digits}")
-    return Summary(collect(fit, correlation, coef_table), digits)
+    return Summary(collect(fit, correlation, coef_table, notes), digits)

@@ -1,0 +1,217 @@
+"""Comparing fits: likelihood-ratio tests, information criteria, models with one term less."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sparselmm.criterion import Criterion, criterion_for
+from sparselmm.exceptions import ParameterError, SparseLMMWarning
+from sparselmm.inference.lrt import (
+    Candidate,
+    check_nested,
+    check_same_data,
+    fixed_nested,
+    information_table,
+    lrt_table,
+)
+from sparselmm.inference.reductions import (
+    drop1_table,
+    droppable,
+    no_effects,
+    ranova_table,
+    reduced_design,
+    reductions,
+    without_columns,
+)
+from sparselmm.inference.terms import fixed_terms
+from sparselmm.model import Problem, evaluate_at, fit_problem
+from sparselmm.result import FitResult
+
+BY_ML = criterion_for(False)
+
+if TYPE_CHECKING:
+    from sparselmm.api.fit import MixedModelFit
+    from sparselmm.data.encoding import EncodingSpec
+
+
+def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Compare nested fits by likelihood-ratio tests, R's ``anova(m0, m1)``.
+
+    Parameters
+    ----------
+    *fits : MixedModelFit
+        Two or more fits to the same response and rows, each a special case of the next larger one.
+    refit : bool
+        Whether fits by REML are first refitted by maximum likelihood, which is said in a warning. With
+        ``False`` the REML criteria are compared; that needs the same fixed effects.
+    names : sequence of str, optional
+        Names of the rows; ``m0``, ``m1``, ... by default.
+
+    Returns
+    -------
+    DataFrame
+        By increasing number of parameters: ``npar``, ``AIC``, ``BIC``, ``logLik``, ``-2*log(L)``,
+        ``Chisq``, ``Df``, ``Pr(>Chisq)``; formulas and notes are in ``attrs``.
+
+    Raises
+    ------
+    ParameterError
+        When rows, response, weights or offsets differ, or when the models are not nested.
+
+    Notes
+    -----
+    A test of a variance being zero is conservative by this table; see `MixedModelFit.ranova`.
+
+    Examples
+    --------
+    >>> import sparselmm as slm
+    >>> data = slm.load_dataset("sleepstudy")
+    >>> m0 = slm.lmer("Reaction ~ 1 + (Days | Subject)", data, reml=False)
+    >>> m1 = slm.lmer("Reaction ~ Days + (Days | Subject)", data, reml=False)
+    >>> slm.anova(m0, m1)["Chisq"].round(3).to_dict()
+    {'m0': nan, 'm1': 23.537}
+    """
+    candidates, notes = _candidates(fits, refit, names)
+    ordered = sorted(candidates, key=lambda c: c.npar)
+    for small, large in pairwise(ordered):
+        check_nested(small, large)
+    table = lrt_table(ordered)
+    table.attrs.update(notes=notes, formulas={c.name: f.formula for c, f in zip(candidates, fits)})
+    return table
+
+
+def information_weights(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Compare fits by AIC and BIC; they need not be nested.
+
+    Parameters
+    ----------
+    *fits, refit, names
+        As for `anova`.
+
+    Returns
+    -------
+    DataFrame
+        ``npar``, ``logLik``, and for both criteria the value, the difference to the best and the weight
+        exp(-Δ/2)/Σ exp(-Δ/2) (Burnham and Anderson 2002, section 2.9).
+
+    Examples
+    --------
+    >>> import sparselmm as slm
+    >>> data = slm.load_dataset("sleepstudy")
+    >>> m0 = slm.lmer("Reaction ~ Days + (1 | Subject)", data, reml=False)
+    >>> m1 = slm.lmer("Reaction ~ Days + (Days || Subject)", data, reml=False)
+    >>> slm.information_weights(m0, m1)["weight_AIC"].round(6).to_dict()
+    {'m0': 0.0, 'm1': 1.0}
+    """
+    candidates, notes = _candidates(fits, refit, names)
+    table = information_table(
+        [c.name for c in candidates],
+        [c.npar for c in candidates],
+        [c.result.criterion for c in candidates],
+        candidates[0].result.design.n,
+    )
+    table.attrs.update(notes=notes)
+    return table
+
+
+def _candidates(
+    fits: Sequence[Any], refit: bool, names: Sequence[str] | None
+) -> tuple[list[Candidate], list[str]]:
+    """Return the fits ready to be compared, by maximum likelihood unless asked otherwise."""
+    if len(fits) < 2:
+        raise ParameterError("a comparison needs at least two fits; fit.anova() tests the terms of one")
+    for fit in fits:
+        if not isinstance(getattr(fit, "result", None), FitResult):
+            raise ParameterError(f"only fits can be compared, not {type(fit).__name__}")
+    labels = [f"m{i}" for i in range(len(fits))] if names is None else [str(name) for name in names]
+    if len(labels) != len(fits) or len(set(labels)) < len(labels):
+        raise ParameterError(f"names must hold {len(fits)} different names")
+    given = [Candidate(label, fit.result) for label, fit in zip(labels, fits)]
+    check_same_data(given)
+    by_reml = [c.name for c in given if c.result.criterion_type.reml]
+    if not by_reml:
+        return given, []
+    if not refit:
+        _check_reml(given, len(by_reml))
+        return given, ["REML criteria were compared"]
+    note = f"refitted by maximum likelihood instead of REML: {', '.join(by_reml)}"
+    warnings.warn(note, SparseLMMWarning, stacklevel=3)
+    return [
+        Candidate(c.name, _fit(fit.problem, BY_ML) if c.result.criterion_type.reml else c.result)
+        for c, fit in zip(given, fits)
+    ], [note]
+
+
+def _check_reml(candidates: Sequence[Candidate], n_reml: int) -> None:
+    if n_reml < len(candidates):
+        raise ParameterError("some fits are by REML and some by maximum likelihood; compare them with refit=True")
+    first = candidates[0].result.design.X
+    for other in candidates[1:]:
+        X = other.result.design.X
+        if X.shape != first.shape or not fixed_nested(X, first):
+            raise ParameterError(
+                f"REML criteria of {candidates[0].name} and {other.name} cannot be compared, because their "
+                "fixed effects differ; use refit=True"
+            )
+
+
+def _fit(problem: Problem, criterion: Criterion) -> FitResult:
+    """Return a fit without its warnings: smaller models are often singular."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SparseLMMWarning)
+        return fit_problem(problem, criterion)
+
+
+def drop1_lrt(fit: MixedModelFit) -> pd.DataFrame:
+    """Return likelihood-ratio tests of each droppable term, all models fitted by maximum likelihood."""
+    full = _fit(fit.problem, BY_ML) if fit.reml else fit.result
+    design, npar = full.design, fit.npar
+    reduced: dict[str, tuple[int, float]] = {}
+    for term in droppable(fixed_terms(_encoding(fit))):
+        if _encoding(fit).fixed.intercept:
+            small = _fit(Problem.from_design(without_columns(design, term.columns)), BY_ML)
+        else:  # without a constant, the factor that is left may be coded in another way
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SparseLMMWarning)
+                small = fit.update(f". ~ . - {term.name}", reml=False).result
+            check_same_data([Candidate("the model", full), Candidate(f"the model without {term.name}", small)])
+        reduced[term.name] = (small.design.p + small.n_par + 1, small.criterion)
+    return drop1_table((npar, full.criterion), reduced)
+
+
+def ranova_lrt(fit: MixedModelFit) -> pd.DataFrame:
+    """Return likelihood-ratio tests of the random terms by the criterion of the fit."""
+    result = fit.result
+    encoding = fit.source.encoding
+    reduced: dict[str, tuple[int, float]] = {}
+    for reduction in reductions(result.design, None if encoding is None else encoding.terms):
+        design = reduced_design(result.design, reduction)
+        if design is None:
+            small = evaluate_at(fit.problem, no_effects(result.theta), result.criterion_type)
+            npar = result.design.p + 1
+        else:
+            small = _fit(Problem.from_design(design), result.criterion_type)
+            npar = design.p + small.n_par + 1
+        label = reduction.label if reduction.label not in reduced else f"{reduction.label} [{reduction.term + 1}]"
+        reduced[label] = (npar, small.criterion)
+    table = ranova_table((fit.npar, fit.criterion), reduced)
+    table.attrs.update(method="REML" if fit.reml else "ML")
+    return table
+
+
+def _encoding(fit: MixedModelFit) -> EncodingSpec:
+    if fit.source.encoding is None:
+        raise ParameterError("a model made from arrays has no terms to drop; compare two fits with slm.anova")
+    return fit.source.encoding
+
+
+def f_rows(fit: MixedModelFit) -> dict[str, Any]:
+    """Return for each droppable term the hypothesis that its coefficients are zero."""
+    terms = droppable(fixed_terms(_encoding(fit)))
+    return {t.name: np.eye(fit.result.design.p)[list(t.columns)] for t in terms}

@@ -1,0 +1,308 @@
+"""Inference about fixed effects after a fit: tests, intervals, tables by term, marginal means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sparselmm.api.comparison import drop1_lrt, f_rows, ranova_lrt
+from sparselmm.api.components import Components
+from sparselmm.api.source import ModelSource
+from sparselmm.exceptions import NumericalError, ParameterError
+from sparselmm.inference.anova import hypotheses
+from sparselmm.inference.contrasts import anova_type
+from sparselmm.inference.emmeans import axes, marginal_means
+from sparselmm.inference.hypotheses import Hypothesis, LinearHypothesis, read_hypothesis
+from sparselmm.inference.meantables import EMMeans, emmeans_tables
+from sparselmm.inference.methods import DEFAULT, METHODS, method_key
+from sparselmm.inference.tables import f_table, t_table
+from sparselmm.inference.terms import raw_rows
+from sparselmm.inference.wald import TestMethod
+from sparselmm.model import Problem
+from sparselmm.result import FitResult
+
+
+class Inference(Components):
+    """Mixin of `MixedModelFit`.
+
+    Degrees of freedom (``ddf=``): ``"satterthwaite"`` (default), ``"kenward-roger"`` (REML fits; also
+    adjusts the covariance of the estimates), ``"residual"`` (n - p), ``"normal"`` (z and χ² tests).
+    """
+
+    problem: Problem
+    result: FitResult
+    source: ModelSource
+
+    # --- the machinery, computed once ----------------------------------------------------------
+
+    @cached_property
+    def _methods(self) -> dict[str, TestMethod]:
+        return {}
+
+    def _method(self, ddf: str) -> TestMethod:
+        key = method_key(ddf)
+        if key not in self._methods:
+            self._methods[key] = METHODS[key](self.result)
+        return self._methods[key]
+
+    # --- coefficients --------------------------------------------------------------------------
+
+    def coef_table(self, ddf: str = DEFAULT, level: float = 0.95) -> pd.DataFrame:
+        """Return the table of fixed effects with tests and intervals.
+
+        Parameters
+        ----------
+        ddf : str
+            Degrees of freedom, see the class.
+        level : float
+            Confidence level.
+
+        Returns
+        -------
+        DataFrame
+            One row per coefficient: ``estimate``, ``std_error``, ``df``, ``statistic``, ``p_value``,
+            ``conf_low``, ``conf_high``. ``attrs["method"]`` names the method, ``attrs["notes"]`` says
+            what was held at a bound.
+
+        Raises
+        ------
+        ParameterError
+            For a model without fixed effects, or Kenward-Roger after maximum likelihood.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+        >>> fit.coef_table()[["estimate", "std_error", "df"]].round(3)
+                   estimate  std_error    df
+        Intercept   251.405      6.825  17.0
+        Days         10.467      1.546  17.0
+        """
+        method = self._method(ddf)
+        p = method.fixed.p
+        return t_table(method, np.eye(p), np.zeros(p), method.fixed.names, level)
+
+    @property
+    def pvalues(self) -> pd.Series[float]:
+        """Two-sided p-values of the coefficients by Satterthwaite's method, (p,)."""
+        return self.coef_table()["p_value"].rename("p_value")
+
+    # --- hypotheses ----------------------------------------------------------------------------
+
+    def _hypothesis(self, given: Hypothesis, rhs: npt.ArrayLike | None) -> LinearHypothesis:
+        names = self.result.design.columns
+        aliases = {} if self.source.encoding is None else self.source.encoding.r_names()
+        return read_hypothesis(given, names, rhs, aliases)
+
+    def t_test(
+        self, hypothesis: Hypothesis, rhs: npt.ArrayLike | None = None, ddf: str = DEFAULT, level: float = 0.95
+    ) -> pd.DataFrame:
+        """Test linear combinations of coefficients one by one.
+
+        Parameters
+        ----------
+        hypothesis : str, sequence of str or (r, p) array
+            For example ``"f[T.b] - f[T.c]"``, ``"x = 1, 2*x = z"``, or rows of numbers.
+        rhs : (r,) array, optional
+            Right-hand sides of rows given as numbers.
+        ddf, level
+            As for `coef_table`.
+
+        Returns
+        -------
+        DataFrame
+            The columns of `coef_table`; ``statistic`` is (estimate - rhs)/std_error.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+        >>> round(float(fit.t_test("Days = 10")["p_value"].iloc[0]), 4)
+        0.7662
+        """
+        method = self._method(ddf)
+        read = self._hypothesis(hypothesis, rhs)
+        return t_table(method, read.L, read.rhs, read.labels, level)
+
+    def f_test(self, hypothesis: Hypothesis, rhs: npt.ArrayLike | None = None, ddf: str = DEFAULT) -> pd.DataFrame:
+        """Test linear combinations of coefficients jointly.
+
+        Parameters are those of `t_test`. The result has one row: ``statistic`` (F), ``num_df``,
+        ``den_df`` and ``p_value``.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+        >>> fit.f_test("Intercept = 250, Days = 10").round(3).to_dict("records")
+        [{'statistic': 0.086, 'num_df': 2, 'den_df': 17.0, 'p_value': 0.918}]
+        """
+        method = self._method(ddf)
+        read = self._hypothesis(hypothesis, rhs)
+        found = method.f_test(read.L, read.rhs)
+        row = {
+            "statistic": found.statistic,
+            "num_df": found.num_df,
+            "den_df": found.den_df,
+            "p_value": found.p_value,
+        }
+        table = pd.DataFrame([row], index=pd.Index([", ".join(read.labels)], dtype=object))
+        table.attrs.update(method=method.name, notes=list(method.notes))
+        return table
+
+    def wald_test(self, hypothesis: Hypothesis, rhs: npt.ArrayLike | None = None) -> pd.DataFrame:
+        """Test linear combinations jointly by the χ² distribution: ``statistic``, ``df``, ``p_value``.
+
+        This ignores that variances are estimated; with few groups prefer `f_test`.
+        """
+        method = self._method("normal")
+        read = self._hypothesis(hypothesis, rhs)
+        found = method.f_test(read.L, read.rhs)
+        row = {"statistic": found.statistic * found.num_df, "df": found.num_df, "p_value": found.p_value}
+        return pd.DataFrame([row], index=pd.Index([", ".join(read.labels)], dtype=object))
+
+    def anova(self, type: str | int = "III", ddf: str = DEFAULT) -> pd.DataFrame:
+        """Return F tests of the terms of the fixed part, as R's lmerTest.
+
+        Parameters
+        ----------
+        type : {"I", "II", "III"}
+            Each term after those before it; after all that do not contain it; or by the type III
+            functions of SAS, which do not depend on the coding of factors.
+        ddf : str
+            Degrees of freedom, see the class.
+
+        Returns
+        -------
+        DataFrame
+            ``Sum Sq``, ``Mean Sq``, ``NumDF``, ``DenDF``, ``F value``, ``Pr(>F)`` by term.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", slm.load_dataset("cake"))
+        >>> fit.anova()[["NumDF", "DenDF", "F value"]].round(2)
+                            NumDF  DenDF  F value
+        recipe                  2   42.0     0.25
+        temperature             5  210.0    20.52
+        recipe:temperature     10  210.0     1.01
+        """
+        method = self._method(ddf)
+        kind = anova_type(type)
+        return f_table(method, hypotheses(self.result, self.source.encoding, self.source.table, kind), kind)
+
+    def drop1(self, test: str = "chisq", ddf: str = DEFAULT) -> pd.DataFrame:
+        """Test each term that is not part of a higher one, as R's ``drop1``.
+
+        Parameters
+        ----------
+        test : {"chisq", "F"}
+            Likelihood-ratio tests of models refitted by maximum likelihood (columns ``npar``, the
+            number of parameters dropped, ``AIC``, ``LRT``, ``Pr(Chi)``), or F tests as in `anova`.
+        ddf : str
+            For F tests.
+        """
+        if str(test).lower() in ("chisq", "lrt"):
+            return drop1_lrt(self._fit())
+        if str(test).upper() != "F":
+            raise ParameterError(f"test must be 'chisq' or 'F', not {test!r}")
+        return f_table(self._method(ddf), f_rows(self._fit()), "")
+
+    def ranova(self) -> pd.DataFrame:
+        """Test the random terms by likelihood ratios, as lmerTest's ``ranova``.
+
+        From a term with slopes each variable is dropped in turn, other terms as a whole; REML fits are
+        compared by REML. A variance of zero is on the boundary of the parameter space, so the χ² test
+        (``Pr(>Chisq)``) is conservative; ``Pr(>Chisq) mixture`` uses ½χ²(Df-1) + ½χ²(Df) instead.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("strength ~ 1 + (1 | batch/cask)", slm.load_dataset("pastes"))
+        >>> fit.ranova()[["LRT", "Pr(>Chisq)", "Pr(>Chisq) mixture"]].round(4).iloc[2].to_dict()
+        {'LRT': 0.6577, 'Pr(>Chisq)': 0.4174, 'Pr(>Chisq) mixture': 0.2087}
+        """
+        return ranova_lrt(self._fit())
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        contrasts: str | Mapping[str, Sequence[float]] | None = None,
+        adjust: str = "tukey",
+        ddf: str = DEFAULT,
+        level: float = 0.95,
+    ) -> EMMeans:
+        """Return estimated marginal means, as R's emmeans.
+
+        Parameters
+        ----------
+        specs : str or sequence of str
+            Variables whose combinations get a mean.
+        by : str or sequence of str, optional
+            Variables whose combinations are treated one by one.
+        at : mapping, optional
+            Values of variables in place of all levels or of the mean.
+        contrasts : str or mapping, optional
+            ``"pairwise"``, ``"revpairwise"``, ``"trt.vs.ctrl"``, ``"consec"``, ``"eff"``, or
+            coefficients by name.
+        adjust : {"tukey", "holm", "bonferroni", "sidak", "fdr", "none"}
+            For contrasts, within each combination of ``by``; ``"tukey"`` means ``"sidak"`` for
+            contrasts that are not pairwise.
+        ddf, level
+            As for `coef_table`.
+
+        Returns
+        -------
+        EMMeans
+            With the data frames ``means`` and ``contrasts``.
+
+        Notes
+        -----
+        The grid crosses all levels of the factors, equally weighted, with the means of the covariates; a
+        covariate with two values counts as a factor. Means are on the scale of the left side of the
+        formula.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("score ~ Machine + (1 | Worker) + (1 | Worker:Machine)", slm.load_dataset("machines"))
+        >>> fit.emmeans("Machine").means[["Machine", "emmean", "df"]].round(2)
+          Machine  emmean    df
+        0       A   52.36  8.52
+        1       B   60.32  8.52
+        2       C   66.27  8.52
+        """
+        encoding = self.source.encoding
+        if encoding is None:
+            raise ParameterError("a model made from arrays has no variables to average over; use t_test")
+        method = self._method(ddf)
+        names, groups = _listed(specs), _listed(by)
+        design = self.result.design
+        raw = raw_rows(encoding, self.source.table(), design.rows)
+        offset = 0.0 if design.offset is None else float(np.mean(design.offset))
+        found = marginal_means(encoding, raw, names, groups, at, offset)
+        averaged = [a.name for a in axes(encoding, raw, at) if len(a.levels) > 1 and a.name not in (*names, *groups)]
+        return emmeans_tables(method, found, names, groups, contrasts, adjust, level, averaged)
+
+
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    if names is None:
+        return []
+    return [names] if isinstance(names, str) else [str(name) for name in names]
+
+
+def summary_table(fit: Inference, ddf: str) -> tuple[pd.DataFrame | None, str]:
+    """Return the coefficient table for a summary, or None and the reason why there is none."""
+    if fit.result.design.p == 0:
+        return None, ""
+    try:
+        return fit.coef_table(ddf), ""
+    except NumericalError as error:
+        return None, f"No tests by the method {ddf!r}: {error}."

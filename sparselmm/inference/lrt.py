@@ -1,0 +1,195 @@
+"""Likelihood-ratio tests between fits: which may be compared, and the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sparselmm._typing import FloatArray
+from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.exceptions import ParameterError
+from sparselmm.pls import ParameterMap
+from sparselmm.result import FitResult
+
+SPAN_TOL = 1e-7
+PROBES = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One fit in a comparison.
+
+    Attributes
+    ----------
+    name : str
+        How the table calls it.
+    result : FitResult
+        Its numbers.
+    """
+
+    name: str
+    result: FitResult
+
+    @property
+    def npar(self) -> int:
+        """Number of parameters."""
+        return self.result.design.p + self.result.n_par + 1
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood."""
+        return -0.5 * self.result.criterion
+
+
+def check_same_data(candidates: Sequence[Candidate]) -> None:
+    """Raise unless all fits describe the same response on the same rows with the same weights.
+
+    Raises
+    ------
+    ParameterError
+        Naming the fits and what differs.
+    """
+    first = candidates[0]
+    a = first.result.design
+    for other in candidates[1:]:
+        b = other.result.design
+        who = f"{first.name} and {other.name} cannot be compared:"
+        if a.n != b.n:
+            raise ParameterError(f"{who} they were fitted to {a.n} and {b.n} rows (missing values in a variable that "
+                                 "only one of them uses?)")  # fmt: skip
+        if not np.array_equal(a.rows, b.rows):
+            raise ParameterError(f"{who} they were fitted to different rows of the data")
+        if not np.array_equal(a.y, b.y):
+            raise ParameterError(f"{who} their responses differ ({a.response_name} and {b.response_name})")
+        for what, x, z in (("weights", a.weights, b.weights), ("offsets", a.offset, b.offset)):
+            if (x is None) != (z is None) or (x is not None and z is not None and not np.array_equal(x, z)):
+                raise ParameterError(f"{who} their {what} differ")
+
+
+def fixed_nested(small: FloatArray, large: FloatArray) -> bool:
+    """Return whether the columns of one X, (n, p0), are spanned by those of another, (n, p1)."""
+    if not small.shape[1]:
+        return True
+    if not large.shape[1]:
+        return False
+    scaled = small / np.linalg.norm(small, axis=0)
+    Q = np.linalg.qr(large / np.linalg.norm(large, axis=0))[0]
+    return bool(np.max(np.linalg.norm(scaled - Q @ (Q.T @ scaled), axis=0)) < SPAN_TOL)
+
+
+def random_nested(small: FitResult, large: FitResult) -> bool:
+    """Return whether each covariance of y that one model allows is a combination of those of the other.
+
+    The covariances of a model are combinations of Z_t(I⊗B)Z_t' and W⁻¹. Whether matrices depend on each
+    other is seen from their products with a few random vectors, so no (n, n) matrix is needed.
+    """
+    design = small.design
+    v = np.random.default_rng(20_240_817).standard_normal((design.n, PROBES))
+    weights = design.weights
+    residual = v if weights is None else v / weights[:, None]
+    few = _probes(small.design, small.engine.parameters, v)
+    many = np.array([residual.ravel(), *_probes(large.design, large.engine.parameters, v)]).T
+    if not few:
+        return True
+    return fixed_nested(np.array(few).T, many)
+
+
+def _probes(design: Design, parameters: ParameterMap, v: FloatArray) -> list[FloatArray]:
+    """Return Z_t(I⊗B)Z_t'v, flattened, for a basis of the covariances of each term."""
+    out = []
+    for term, structure in zip(design.terms, parameters.structures):
+        dT = structure.dtemplate()
+        products = [(dT[i] @ dT[j].T) for i in range(len(dT)) for j in range(i + 1)]
+        Z = None if isinstance(term, GroupedTerm) else term.to_sparse()
+        if isinstance(term, GroupedTerm):
+            back = np.zeros((term.m, term.k, v.shape[1]))
+            np.add.at(back, term.codes, term.Z[:, :, None] * v[:, None, :])
+        else:
+            back = (term.to_sparse().T @ v).reshape(term.m, term.k, v.shape[1])
+        for B in products:
+            if not B.any():
+                continue
+            moved = (B + B.T) @ back
+            if isinstance(term, GroupedTerm):
+                image = np.einsum("nk,nkr->nr", term.Z, moved[term.codes])
+            else:
+                image = np.asarray(Z @ moved.reshape(-1, v.shape[1]))
+            out.append(image.ravel())
+    return out
+
+
+def check_nested(small: Candidate, large: Candidate) -> None:
+    """Raise unless the first model is a special case of the second.
+
+    Raises
+    ------
+    ParameterError
+        Saying whether fixed or random parts are the reason.
+    """
+    advice = "compare them by AIC or BIC (slm.information_weights)"
+    if small.npar == large.npar:
+        raise ParameterError(
+            f"{small.name} and {large.name} have the same number of parameters ({small.npar}), so neither is a special "
+            f"case of the other; {advice}"
+        )
+    for what, nested in (
+        ("fixed", fixed_nested(small.result.design.X, large.result.design.X)),
+        ("random", random_nested(small.result, large.result)),
+    ):
+        if not nested:
+            raise ParameterError(
+                f"the {what} effects of {small.name} are not a special case of those of {large.name}; {advice}"
+            )
+
+
+def lrt_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
+    """Return the comparison table of R's ``anova``, one row per fit by increasing number of parameters.
+
+    Columns: npar, AIC, BIC, logLik, -2*log(L), Chisq, Df, Pr(>Chisq).
+    """
+    ordered = sorted(candidates, key=lambda c: c.npar)
+    rows = []
+    for i, c in enumerate(ordered):
+        deviance, log_n = c.result.criterion, float(np.log(c.result.design.n))
+        chisq, df, p = np.nan, np.nan, np.nan
+        if i:
+            chisq = max(0.0, ordered[i - 1].result.criterion - deviance)
+            df = float(c.npar - ordered[i - 1].npar)
+            p = float(stats.chi2.sf(chisq, df))
+        rows.append((c.npar, deviance + 2 * c.npar, deviance + log_n * c.npar, c.llf, deviance, chisq, df, p))
+    columns = ["npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)"]
+    return pd.DataFrame(rows, columns=columns, index=pd.Index([c.name for c in ordered], dtype=object))
+
+
+def boundary_p(chisq: float, df: int) -> float:
+    """Return P(½χ²(df-1) + ½χ²(df) > chisq): a test of one variance being zero, with its covariances.
+
+    Exact in large samples when one coefficient leaves the random part (Self and Liang 1987; Stram and Lee
+    1994, Biometrics 50, case 5-7). When several leave at once it is an upper bound: the weights of
+    χ² distributions with even and with odd degrees of freedom each add up to ½.
+
+    Examples
+    --------
+    >>> round(boundary_p(2.705543, 1), 4)
+    0.05
+    """
+    if chisq <= 0:
+        return 1.0
+    lower = float(stats.chi2.sf(chisq, df - 1)) if df > 1 else 0.0
+    return 0.5 * lower + 0.5 * float(stats.chi2.sf(chisq, df))
+
+
+def information_table(names: Sequence[str], npar: Sequence[int], criterion: Sequence[float], n: int) -> pd.DataFrame:
+    """Return AIC and BIC with their differences to the best and the weights exp(-Δ/2)/Σ."""
+    table = pd.DataFrame({"npar": list(npar), "logLik": -0.5 * np.asarray(criterion)},
+                         index=pd.Index(list(names), dtype=object))  # fmt: skip
+    for name, penalty in (("AIC", 2.0), ("BIC", float(np.log(n)))):
+        values = np.asarray(criterion) + penalty * np.asarray(npar)
+        delta = values - values.min()
+        weights = np.exp(-delta / 2.0)
+        table[name], table[f"delta_{name}"], table[f"weight_{name}"] = values, delta, weights / weights.sum()
+    return table

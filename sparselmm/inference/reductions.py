@@ -1,0 +1,137 @@
+"""Models with one term less: which terms may go, and the design without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sparselmm._typing import FloatArray
+from sparselmm.covariance import make_structure
+from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.encoding import EncodingSpec, TermEncoding
+from sparselmm.inference.lrt import boundary_p
+from sparselmm.inference.terms import INTERCEPT, FixedTerm, matrix_terms
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A random part with something left out.
+
+    Attributes
+    ----------
+    label : str
+        What is left out, for example ``Days in (Days | Subject)``.
+    term : int
+        Position of the term.
+    columns : tuple of int
+        Coefficients of the term that stay; empty when the whole term goes.
+    """
+
+    label: str
+    term: int
+    columns: tuple[int, ...] = ()
+
+
+def droppable(terms: Sequence[FixedTerm]) -> tuple[FixedTerm, ...]:
+    """Return the terms with no other term above them: not part of an interaction."""
+    names = {t.name: t.factors | t.covariates for t in terms}
+    return tuple(
+        t
+        for t in terms
+        if t.name != INTERCEPT and t.columns and not any(names[t.name] < other for other in names.values())
+    )
+
+
+def without_columns(design: Design, columns: Sequence[int]) -> Design:
+    """Return a design without some columns of X."""
+    gone = set(columns)
+    keep = [j for j in range(design.p) if j not in gone]
+    X = np.ascontiguousarray(design.X[:, keep])
+    return replace(design, X=X, columns=tuple(design.columns[j] for j in keep), messages=())
+
+
+def reductions(design: Design, encodings: Sequence[TermEncoding] | None) -> tuple[Reduction, ...]:
+    """Return the simpler random parts that `ranova` tests.
+
+    Of a term with slopes each variable in turn leaves the left side; a term with nothing but an
+    intercept, or whose coefficients share one variance, leaves as a whole.
+    """
+    out = []
+    for i, term in enumerate(design.terms):
+        encoding = encodings[i] if encodings is not None else None
+        shown = f"({_left_side(encoding)} | {term.label})" if encoding is not None else term.name
+        parts = () if encoding is None else droppable(matrix_terms(encoding.lhs))
+        found = []
+        for part in parts:
+            keep = tuple(j for j in range(term.k) if j not in part.columns)
+            if keep and make_structure(term.structure, len(keep)).n_par < make_structure(term.structure, term.k).n_par:
+                found.append(Reduction(f"{part.name} in {shown}", i, keep))
+        out += found or [Reduction(shown, i)]
+    return tuple(out)
+
+
+def _left_side(encoding: TermEncoding) -> str:
+    names = [t.name for t in matrix_terms(encoding.lhs) if t.name != INTERCEPT]
+    if not encoding.lhs.intercept:
+        return " + ".join(["0", *names])
+    return " + ".join(names) or "1"
+
+
+def reduced_design(design: Design, reduction: Reduction) -> Design | None:
+    """Return the design with the reduction, None when no random term is left."""
+    terms = list(design.terms)
+    if not reduction.columns:
+        del terms[reduction.term]
+        return replace(design, terms=tuple(terms), messages=()) if terms else None
+    term = terms[reduction.term]
+    keep = list(reduction.columns)
+    columns = tuple(term.columns[j] for j in keep)
+    if isinstance(term, GroupedTerm):
+        terms[reduction.term] = replace(term, columns=columns, Z=np.ascontiguousarray(term.Z[:, keep]))
+    else:
+        wanted = (np.arange(term.m)[:, None] * term.k + np.array(keep)).ravel()
+        terms[reduction.term] = replace(term, columns=columns, matrix=term.matrix[:, wanted])
+    return replace(design, terms=tuple(terms), messages=())
+
+
+def fixed_encoding(encoding: EncodingSpec | None) -> Sequence[TermEncoding] | None:
+    """Return the encodings of the random terms, None for a model made from arrays."""
+    return None if encoding is None else encoding.terms
+
+
+def drop1_table(full: tuple[int, float], reduced: dict[str, tuple[int, float]]) -> pd.DataFrame:
+    """Return R's ``drop1`` table from (npar, ML deviance) of the full and of each smaller model."""
+    npar, deviance = full
+    rows = [(np.nan, deviance + 2.0 * npar, np.nan, np.nan)]
+    for small, value in reduced.values():
+        chisq = max(0.0, value - deviance)
+        df = npar - small
+        rows.append((df, value + 2.0 * small, chisq, float(stats.chi2.sf(chisq, df))))
+    index = pd.Index(["<none>", *reduced], dtype=object)
+    return pd.DataFrame(rows, columns=["npar", "AIC", "LRT", "Pr(Chi)"], index=index)
+
+
+def ranova_table(full: tuple[int, float], reduced: dict[str, tuple[int, float]]) -> pd.DataFrame:
+    """Return lmerTest's ``ranova`` table with a further column for the boundary.
+
+    Columns: npar, logLik, AIC, LRT, Df, Pr(>Chisq) from χ²(Df), and Pr(>Chisq) mixture from
+    ½χ²(Df - 1) + ½χ²(Df), because a variance of zero is on the boundary.
+    """
+    npar, criterion = full
+    rows: list[tuple[float, ...]] = [(npar, -0.5 * criterion, criterion + 2.0 * npar, *[np.nan] * 4)]
+    for small, value in reduced.values():
+        chisq, df = max(0.0, value - criterion), npar - small
+        naive = float(stats.chi2.sf(chisq, df))
+        rows.append((small, -0.5 * value, value + 2.0 * small, chisq, df, naive, boundary_p(chisq, df)))
+    columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "Pr(>Chisq) mixture"]
+    table = pd.DataFrame(rows, columns=columns, index=pd.Index(["<none>", *reduced], dtype=object))
+    return table.astype({"npar": int})
+
+
+def no_effects(theta: FloatArray) -> FloatArray:
+    """Return θ of the model without random effects."""
+    return np.zeros_like(theta)

@@ -1,0 +1,93 @@
+"""Data frames with the columns of R's broom.mixed: ``tidy``, ``glance`` and ``augment``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sparselmm.data.frame import as_frame
+from sparselmm.exceptions import ParameterError
+from sparselmm.inference.leverage import row_geometry
+from sparselmm.inference.residuals import cook_of_cases
+from sparselmm.result import FitResult
+
+EFFECTS = ("fixed", "ran_pars", "ran_vals")
+
+
+def check_effects(effects: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the effects asked for."""
+    listed = (effects,) if isinstance(effects, str) else tuple(effects)
+    unknown = [e for e in listed if e not in EFFECTS]
+    if unknown or not listed:
+        raise ParameterError(f"effects must be some of {', '.join(EFFECTS)}, not {effects!r}")
+    return listed
+
+
+def tidy_fixed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a coefficient table as broom.mixed has it."""
+    names = {"std_error": "std.error", "p_value": "p.value", "conf_low": "conf.low", "conf_high": "conf.high"}
+    out = table.rename(columns=names)
+    out.insert(0, "term", list(map(str, out.index)))
+    out.insert(0, "group", None)
+    out.insert(0, "effect", "fixed")
+    return out.reset_index(drop=True)
+
+
+def tidy_variances(result: FitResult) -> pd.DataFrame:
+    """Return standard deviations and correlations; terms are ``sd__x`` and ``cor__x.z`` as in broom.mixed."""
+    frame = result.varcorr.to_frame()
+    terms = []
+    for var1, var2 in zip(frame["var1"], frame["var2"]):
+        if not isinstance(var1, str):
+            terms.append("sd__Observation")
+        else:
+            terms.append(f"cor__{var1}.{var2}" if isinstance(var2, str) else f"sd__{var1}")
+    return pd.DataFrame(
+        {"effect": "ran_pars", "group": frame["grp"], "term": terms, "estimate": frame["sdcor"].astype(float)}
+    )
+
+
+def tidy_modes_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of conditional modes (``ranef_table``) as broom.mixed has it."""
+    names = {"grp": "group", "std_dev": "std.error", "conf_low": "conf.low", "conf_high": "conf.high"}
+    out = table.rename(columns=names)
+    out.insert(0, "effect", "ran_vals")
+    return out[["effect", "group", "level", "term", "estimate", "std.error", "conf.low", "conf.high"]]
+
+
+def glance_row(result: FitResult, npar: int) -> pd.DataFrame:
+    """Return one row: nobs, sigma, logLik, AIC, BIC, REMLcrit or deviance, df.residual."""
+    n, criterion = result.design.n, result.criterion
+    name = "REMLcrit" if result.criterion_type.reml else "deviance"
+    return pd.DataFrame(
+        {
+            "nobs": [n],
+            "sigma": [result.sigma],
+            "logLik": [-0.5 * criterion],
+            "AIC": [criterion + 2.0 * npar],
+            "BIC": [criterion + npar * float(np.log(n))],
+            name: [criterion],
+            "df.residual": [n - npar],
+        }
+    )
+
+
+def augment_rows(result: FitResult, table: Any) -> pd.DataFrame:
+    """Return the rows used with .fitted, .resid, .hat, .cooksd, .fixed, .mu, .offset and weights columns."""
+    design = result.design
+    frame = as_frame(table) if table is not None else None
+    columns = {} if frame is None else {name: frame.series(name).iloc[design.rows].array for name in frame.names}
+    out = pd.DataFrame(columns, index=design.index)
+    w = np.ones(design.n) if design.weights is None else design.weights
+    offset = np.zeros(design.n) if design.offset is None else design.offset
+    mu, resid = result.linear_predictor, design.y - result.linear_predictor
+    hat = row_geometry(design, result.engine, result.par).hat
+    out[".fitted"], out[".resid"], out[".hat"] = mu, resid, hat
+    out[".cooksd"] = cook_of_cases(np.sqrt(w) * resid, hat, result.sigma, design.p)
+    out[".fixed"] = (design.X @ result.beta if design.p else np.zeros(design.n)) + offset
+    out[".mu"], out[".offset"], out[".sqrtXwt"], out[".sqrtrwt"] = mu, offset, 1.0, np.sqrt(w)
+    out[".weights"], out[".wtres"] = w, np.sqrt(w) * resid
+    return out
