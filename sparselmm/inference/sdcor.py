@@ -1,0 +1,99 @@
+"""Standard deviations and correlations of the random effects: names, order and values.
+
+The order is that of `VarCorr.to_frame`: per term the standard deviations, then the correlations by
+columns; σ and the fixed effects follow. Names follow lme4's new style, ``sd_Days|Subject``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparselmm._typing import FloatArray
+from sparselmm.covariance import CovarianceStructure
+from sparselmm.data.design import DesignTerm
+from sparselmm.linalg.blocks import Templates
+
+SIGMA = "sigma"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One standard deviation (``row == col``) or correlation of a random term.
+
+    Attributes
+    ----------
+    name, variance_name : str
+        ``sd_a|g`` or ``cor_a.b|g``; ``var_a|g`` or ``cov_a.b|g``.
+    term, row, col : int
+        Position of the term and of the entry in its covariance.
+    """
+
+    name: str
+    variance_name: str
+    term: int
+    row: int
+    col: int
+
+    @property
+    def is_sd(self) -> bool:
+        """Whether it is a standard deviation."""
+        return self.row == self.col
+
+
+def variance_entries(terms: Sequence[DesignTerm], structures: Sequence[CovarianceStructure]) -> tuple[Entry, ...]:
+    """Return the free standard deviations and correlations of all terms.
+
+    Coefficients that share one parameter (a homogeneous diagonal) make one entry, ``sd|g``.
+    """
+    seen = [(t.label, c) for t in terms for c in t.columns]
+    out: list[Entry] = []
+    for t, (term, structure) in enumerate(zip(terms, structures)):
+        clash = any(seen.count((term.label, c)) > 1 for c in term.columns)
+        label, k = term.name if clash else term.label, structure.k
+        D = structure.dtemplate()
+        diagonal = [tuple(D[:, i, i]) for i in range(k)]
+        free = [i for i in range(k) if diagonal.index(diagonal[i]) == i]
+        for i in free:
+            what = "" if len(free) < k else f"_{term.columns[i]}"
+            out.append(Entry(f"sd{what}|{label}", f"var{what}|{label}", t, i, i))
+        for j in range(k):
+            for i in range(j + 1, k):
+                if np.any(D[:, i, j] != 0):
+                    pair = f"{term.columns[i]}.{term.columns[j]}|{label}"
+                    out.append(Entry(f"cor_{pair}", f"cov_{pair}", t, i, j))
+    return tuple(out)
+
+
+def entry_values(entries: Sequence[Entry], reported: Templates, sigma: FloatArray | float) -> FloatArray:
+    """Return the entries, (..., n), of templates (..., k, k) in the user's coordinates and σ (...).
+
+    A correlation with a coefficient that does not vary is NaN.
+    """
+    sigma = np.asarray(sigma, dtype=float)
+    out = np.empty((*sigma.shape, len(entries)))
+    for x, e in enumerate(entries):
+        T = reported[e.term]
+        a, b = T[..., e.row, :], T[..., e.col, :]
+        size = np.sqrt((a**2).sum(axis=-1))
+        if e.is_sd:
+            out[..., x] = sigma * size
+            continue
+        product = size * np.sqrt((b**2).sum(axis=-1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[..., x] = np.clip((a * b).sum(axis=-1) / product, -1.0, 1.0)
+    return out
+
+
+def variance_values(entries: Sequence[Entry], sdcor: FloatArray) -> FloatArray:
+    """Return variances and covariances, (..., n), of standard deviations and correlations, (..., n)."""
+    sd = {(e.term, e.row): sdcor[..., x] for x, e in enumerate(entries) if e.is_sd}
+    out = np.empty_like(sdcor)
+    for x, e in enumerate(entries):
+        if e.is_sd:
+            out[..., x] = sdcor[..., x] ** 2
+        else:  # zero variance, zero covariance
+            out[..., x] = np.nan_to_num(sdcor[..., x]) * sd[e.term, e.row] * sd[e.term, e.col]
+    return out
