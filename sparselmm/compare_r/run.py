@@ -22,7 +22,7 @@ from sparselmm.exceptions import DataError, ParameterError, SparseLMMError, Spar
 
 __all__ = ["RError", "RNotAvailableError", "compare_with_r", "read_r_output", "run_r"]
 
-_NEEDED = ("formula", "reml", "nobs", "criterion", "params", "varcorr", "ngroups", "theta")
+_NEEDED = ("formula", "weights", "offset", "reml", "nobs", "criterion", "params", "varcorr", "ngroups", "theta")
 
 
 class RNotAvailableError(SparseLMMError, RuntimeError):
@@ -174,6 +174,9 @@ def _check_same_model(record: Mapping[str, Any], model: RModel) -> None:
     theirs, ours = _plain(str(record["formula"])), _plain(r_formula(model.formula))
     if theirs != ours:
         raise DataError(f"the R output is of another model: {record['formula']} instead of {r_formula(model.formula)}")
+    for what, ours_named in (("weights", model.weights), ("offset", model.offset)):
+        if record[what] != ours_named:
+            raise DataError(f"the R output has {what} {record[what]!r}, the model here {ours_named!r}")
     if bool(record["reml"]) != model.reml:
         method = "REML" if record["reml"] else "maximum likelihood"
         raise DataError(f"the R output was fitted by {method}, the model here was not")

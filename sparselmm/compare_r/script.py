@@ -45,7 +45,9 @@ result <- object(
   software = text("lme4"),
   version = text(as.character(packageVersion("lme4"))),
   r_version = text(R.version.string),
-  formula = text(paste(deparse(formula(fit), width.cutoff = 500L), collapse = " ")),
+  formula = text(model_formula),
+  weights = text(model_weights),
+  offset = text(model_offset),
   data_sha256 = text(data_sha256),
   tight = tolower(as.character(tight)),
   reml = tolower(as.character(isREML(fit))),
@@ -148,12 +150,25 @@ def write_r_script(model: RModel, table: ExchangeTable, data_path: str | None, o
         _read(table, data_path),
         _fit(model),
         _JSON_WRITER,
-        f"data_sha256 <- {_quoted(table.sha256)}\ntight <- {_logical(model.tight)}",
+        _identity(model, table),
         _EXTRACT,
         f"target <- c(commandArgs(trailingOnly = TRUE), {_quoted(output_path or '')})[1]\n"
         'writeLines(result, if (nzchar(target)) file(target, encoding = "UTF-8") else stdout(), useBytes = TRUE)',
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _identity(model: RModel, table: ExchangeTable) -> str:
+    """Return what the output repeats, so that it is not compared with another model."""
+    return "\n".join(
+        [
+            f"model_formula <- {_quoted(r_formula(model.formula))}",
+            f"model_weights <- {'NA' if model.weights is None else _quoted(model.weights)}",
+            f"model_offset <- {'NA' if model.offset is None else _quoted(model.offset)}",
+            f"data_sha256 <- {_quoted(table.sha256)}",
+            f"tight <- {_logical(model.tight)}",
+        ]
+    )
 
 
 def _read(table: ExchangeTable, data_path: str | None) -> str:

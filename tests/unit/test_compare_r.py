@@ -126,6 +126,7 @@ def test_changed_data_are_noticed(sleepstudy):
     [
         ({"formula": "Reaction ~ 1 + (1 | Subject)"}, "another model"),
         ({"reml": False}, "maximum likelihood"),
+        ({"weights": "w"}, "has weights 'w', the model here None"),
         ({"criterion": None}, "no finite criterion"),
     ],
 )
@@ -170,6 +171,7 @@ def _live(formula, data, **options):
     [
         (SLEEPSTUDY, "sleepstudy", {}),
         ("Reaction ~ Days + I(Days**2) + (1 | Subject) + (0 + Days | Subject)", "sleepstudy", {"reml": False}),
+        ("Reaction ~ Days + (Days || Subject)", "sleepstudy", {}),
         ("angle ~ recipe * temperature + (1 | recipe:replicate)", "cake", {}),
         ("score ~ Machine + (0 + Machine | Worker)", "Machines", {"tight": True}),
         ("strength ~ 1 + (1 | batch/cask)", "Pastes", {}),

@@ -223,6 +223,9 @@ object <- function(...) {
   paste0("{", paste0(text(names(parts)), ": ", unlist(parts), collapse = ",\n "), "}")
 }
 
+model_formula <- "Reaction ~ Days + (Days | Subject)"
+model_weights <- NA
+model_offset <- NA
 data_sha256 <- "686658cf57f1b30a52da774b055e2c70b21ea346f8b40fa00eac9429418cd7de"
 tight <- TRUE
 
@@ -236,7 +239,9 @@ result <- object(
   software = text("lme4"),
   version = text(as.character(packageVersion("lme4"))),
   r_version = text(R.version.string),
-  formula = text(paste(deparse(formula(fit), width.cutoff = 500L), collapse = " ")),
+  formula = text(model_formula),
+  weights = text(model_weights),
+  offset = text(model_offset),
   data_sha256 = text(data_sha256),
   tight = tolower(as.character(tight)),
   reml = tolower(as.character(isREML(fit))),
