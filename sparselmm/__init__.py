@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sparselmm.api import lmer as lmer
     from sparselmm.api import load as load
     from sparselmm.api import simulate as simulate
+    from sparselmm.api.comparison import anova as anova
+    from sparselmm.api.comparison import information_weights as information_weights
     from sparselmm.compare_r import compare_with_r as compare_with_r
     from sparselmm.data import SparseTerm as SparseTerm
     from sparselmm.datasets import list_datasets as list_datasets
@@ -33,9 +35,11 @@ _PUBLIC = {
     "LinearMixedModel": "sparselmm.api",
     "MixedModelFit": "sparselmm.api",
     "SparseTerm": "sparselmm.data",
+    "anova": "sparselmm.api.comparison",
     "compare_with_r": "sparselmm.compare_r",
     "diagnose": "sparselmm.api",
     "fit_many": "sparselmm.api",
+    "information_weights": "sparselmm.api.comparison",
     "lmer": "sparselmm.api",
     "load": "sparselmm.api",
     "simulate": "sparselmm.api",

@@ -66,4 +66,4 @@ def _without_aliases(result: FitResult, encoding: EncodingSpec, terms: tuple[Fix
                 f"type III is not defined here: {term.name} is contained in {', '.join(containing)}, and the columns "
                 f"{', '.join(encoding.dropped_columns)} were dropped (empty cells or aliases); use type='II'"
             )
-    return {t.name: np.eye(result.design.p)[list(t.columns)] for t in terms if t.name != INTERCEPT and t.columns}
+    return {t.name: np.eye(result.design.p)[list(t.columns)] for t in terms if t.name != INTERCEPT}

@@ -54,7 +54,7 @@ def sequential(X: FloatArray, order: Sequence[int], columns: Sequence[int]) -> F
 
 
 def type1(X: FloatArray, terms: Sequence[FixedTerm]) -> dict[str, FloatArray]:
-    """Return for each term but the constant its hypothesis after the terms before it.
+    """Return for each term but the constant its hypothesis after the terms before it; no rows for a dropped one.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def type1(X: FloatArray, terms: Sequence[FixedTerm]) -> dict[str, FloatArray]:
     """
     order = range(X.shape[1])
     R = upper_factor(X)  # one factor serves all terms
-    return {t.name: sequential(R, order, t.columns) for t in terms if t.name != INTERCEPT and t.columns}
+    return {t.name: sequential(R, order, t.columns) for t in terms if t.name != INTERCEPT}
 
 
 def type2(X: FloatArray, terms: Sequence[FixedTerm]) -> dict[str, FloatArray]:
@@ -74,7 +74,7 @@ def type2(X: FloatArray, terms: Sequence[FixedTerm]) -> dict[str, FloatArray]:
     out = {}
     R = upper_factor(X)
     for term in terms:
-        if term.name == INTERCEPT or not term.columns:
+        if term.name == INTERCEPT:
             continue
         containing = [t for t in terms if t.contains(term)]
         if not containing:  # the last in the order: its own coefficients
@@ -114,7 +114,7 @@ def type3(wide: FloatArray, coded: FloatArray, X: FloatArray, terms: Sequence[Wi
     coefficients[np.abs(coefficients) < ROUNDING * np.abs(coefficients).max()] = 0.0
     out: dict[str, FloatArray] = {}
     for t in terms:
-        if t.term.name == INTERCEPT or not t.term.columns:
+        if t.term.name == INTERCEPT:
             continue
         own = list(t.term.columns)
         containing = [c for other in terms if other.term.contains(t.term) for c in other.term.columns]

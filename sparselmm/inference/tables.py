@@ -81,10 +81,13 @@ def describe(method: TestMethod) -> str:
 def f_table(method: TestMethod, hypotheses: Mapping[str, FloatArray], kind: str) -> pd.DataFrame:
     """Return an analysis of variance table with lmerTest's columns, one row per hypothesis Lβ = 0.
 
-    Mean squares are F σ², sums of squares those times the numerator degrees of freedom.
+    A term without rows has NaN. Mean squares are F σ², sums of squares those times the numerator degrees of freedom.
     """
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for L in hypotheses.values():
+        if not len(L):  # all its columns were dropped
+            rows.append((np.nan, np.nan, 0, np.nan, np.nan, np.nan))
+            continue
         test = method.f_test(L, np.zeros(len(L)))
         mean = test.statistic * method.fixed.sigma**2
         # the mean square belongs to the F statistic before any scaling of it
