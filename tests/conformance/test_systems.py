@@ -91,6 +91,38 @@ def test_against_dense_algebra(case, solver):
             np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::sparselmm.exceptions.ScaleWarning")
+@pytest.mark.parametrize(("case", "solver"), PAIRS)
+def test_covariances_and_traces(case, solver):
+    problem, system, Z, ZtWZ = assembled(case, solver)
+    rng = np.random.default_rng(4)
+    directions = []
+    for t, spec in enumerate(problem.specs):
+        for _ in range(2):
+            B = rng.standard_normal((spec.k, spec.k))
+            directions.append((t, B + B.T))
+    for theta in [thetas(problem, 1)[0], *singular_thetas(problem)[:2]]:
+        templates = tuple(problem.templates(theta))
+        system.refactor(templates)
+        Lambda = big_lambda(problem, templates)
+        covariance = Lambda @ np.linalg.inv(Lambda.T @ ZtWZ @ Lambda + np.eye(Z.shape[1])) @ Lambda.T
+        pairs = system.covariance_pairs()
+        assert set(pairs) == set(system.gram.pairs)
+        for i, j in pairs:
+            expected = covariance[system.gram.element_indices(i, j)].reshape(pairs[i, j].shape)
+            # condition below 1e3, as above
+            np.testing.assert_allclose(pairs[i, j], expected, rtol=1e-10, atol=1e-11)
+        A = ZtWZ - ZtWZ @ covariance @ ZtWZ
+        full = []
+        for t, B in directions:
+            blocks = [np.kron(np.eye(x.m), B if s == t else 0 * np.eye(x.k)) for s, x in enumerate(problem.model.terms)]
+            full.append(A @ big_lambda(problem, [b[: x.k, : x.k] for b, x in zip(blocks, problem.model.terms)]))
+        expected = np.array([[np.sum(x * y.T) for y in full] for x in full])
+        # products of two information matrices, each good to 1e-11 of its size
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(system.trace_products(directions), expected, rtol=1e-8, atol=1e-9 * size)
+
+
 @pytest.mark.parametrize(("case", "solver"), PAIRS)
 @pytest.mark.filterwarnings("ignore::sparselmm.exceptions.ScaleWarning")
 def test_results_do_not_depend_on_history_and_inputs_are_left_alone(case, solver):
