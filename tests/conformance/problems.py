@@ -98,9 +98,7 @@ class Problem:
         """Return the derivative of all templates with respect to each entry of θ."""
         zero = np.zeros(self.n_theta)
         base = self.templates(zero)
-        return [
-            [T - B for T, B in zip(self.templates(zero + unit), base)] for unit in np.eye(self.n_theta)
-        ]
+        return [[T - B for T, B in zip(self.templates(zero + unit), base)] for unit in np.eye(self.n_theta)]
 
 
 @cache
@@ -120,8 +118,15 @@ def build(case: Case) -> Problem:
             small = _slopes(case, spec, rng)
             Z = np.zeros((n, spec.m, spec.k))
             Z[np.arange(n), codes[-1]] = small
-            inputs.append({"groups": codes[-1], "Z": small, "name": f"g{i}", "structure": spec.structure,
-                           "columns": [f"c{i}_{j}" for j in range(spec.k)]})
+            inputs.append(
+                {
+                    "groups": codes[-1],
+                    "Z": small,
+                    "name": f"g{i}",
+                    "structure": spec.structure,
+                    "columns": [f"c{i}_{j}" for j in range(spec.k)],
+                }
+            )
         dense.append(DenseTerm(Z.reshape(n, -1), spec.m, spec.k))
     weights = rng.gamma(2.0, 0.5, n) + 0.05 if case.weighted else None
     offset = 3.0 * rng.standard_normal(n) if case.shifted else None

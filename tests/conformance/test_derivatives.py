@@ -38,10 +38,12 @@ def check(problem, solver, reml, par):
         # entries of order 1 at most; rounding of sums over levels, and of a division by T >= 1e-3 twice
         np.testing.assert_allclose(S / unit, (c.T @ expected @ c).astype(float) / unit, rtol=0, atol=1e-10 * slack)
         np.testing.assert_array_equal(S, S.T)
-    reach = np.array([
-        max(float((np.abs(d) * s[:, None]).max()) for d, s in zip(direction, sizes))
-        for direction in problem.directions()
-    ])
+    reach = np.array(
+        [
+            max(float((np.abs(d) * s[:, None]).max()) for d, s in zip(direction, sizes))
+            for direction in problem.directions()
+        ]
+    )
     gradient = dense.gradient(directions).astype(float)
     # 2 S T with T of order 1/rms of its column: sqrt(n) times the error of S
     root = np.sqrt(problem.case.n)

@@ -9,6 +9,7 @@ import nlopt
 import numpy as np
 import pytest
 from problems import CASES, Case, TermSpec, build, thetas
+from scipy.optimize import minimize_scalar
 
 from sparselmm import LinearMixedModel
 from sparselmm.optimize import OPTIMIZERS
@@ -120,6 +121,20 @@ def test_boundary_prone_simulations(make, seed):
     for name, fit in fits.items():
         assert fit.converged
         assert fit.criterion <= lowest + 1e-7, f"{name}: theta {fit.theta}"
+
+
+@pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SparseLMMWarning")
+@pytest.mark.parametrize("seed", range(0, 24, 2))
+def test_false_optima_with_a_zero_first_column_are_left(seed):
+    """At T = (0, 0, t) the gradient along T's first column vanishes whether or not more variance would help."""
+    model = rank_one(seed)
+    start = model.at([0.0, 0.0, 1.0])
+    found = minimize_scalar(lambda t: start.evaluate([0.0, 0.0, t]), bounds=(0.0, 3.0), method="bounded")
+    false_point = [0.0, 0.0, float(found.x)]
+    best = min(model.fit(optimizer=name).criterion for name in RELIABLE)
+    for name in RELIABLE:
+        fit = model.fit(start=false_point, optimizer=name)
+        assert fit.criterion <= best + 1e-7, f"{name} stayed at {fit.theta}"
 
 
 def _local(evaluate, start):

@@ -34,8 +34,14 @@ def big_lambda(problem, templates):
 def diagonal_blocks(problem, A):
     out, start = [], 0
     for t in problem.model.terms:
-        out.append(np.array([A[start + i * t.k : start + (i + 1) * t.k][:, start + i * t.k : start + (i + 1) * t.k]
-                             for i in range(t.m)]))
+        out.append(
+            np.array(
+                [
+                    A[start + i * t.k : start + (i + 1) * t.k][:, start + i * t.k : start + (i + 1) * t.k]
+                    for i in range(t.m)
+                ]
+            )
+        )
         start += t.m * t.k
     return out
 
@@ -89,6 +95,8 @@ def test_against_dense_algebra(case, solver):
         # divided by T from both sides where T is regular: T down to 1e-3 costs six digits of 1e-15
         for found, expected in zip(system.information_blocks(), information, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+        for found, expected in zip(system.information_sums(), information, strict=True):
+            np.testing.assert_allclose(found, expected.sum(axis=0), rtol=1e-8, atol=1e-7)  # sums of twenty such blocks
 
 
 @pytest.mark.filterwarnings("ignore::sparselmm.exceptions.ScaleWarning")
