@@ -32,6 +32,7 @@ from sparselmm.inference.profile_curves import (
     optimum,
 )
 from sparselmm.inference.profile_path import LOWER, Curve, Knot, first_knot, trace
+from sparselmm.inference.sdcor import SCALES, SIGMA2
 from sparselmm.model import Problem
 from sparselmm.result import FitResult
 
@@ -210,14 +211,14 @@ class Profile:
             parts.append(pd.concat([head, pd.DataFrame(p.others, columns=list(self.columns))], axis=1))
         return pd.concat(parts, ignore_index=True)
 
-    def conf_int(self, level: float = 0.95, scale: str = "sd") -> pd.DataFrame:
+    def conf_int(self, level: float = 0.95, scale: str = "sdcor") -> pd.DataFrame:
         """Return the intervals where |ζ| is below the normal quantile.
 
         Parameters
         ----------
         level : float
             Confidence level.
-        scale : {"sd", "var"}
+        scale : {"sdcor", "varcov"}
             Standard deviations (and correlations), or variances; a covariance has a profile of its
             own, see `profile_conf_int`, and is left out here.
 
@@ -228,16 +229,16 @@ class Profile:
         """
         rows = {p.name: (p.estimate, *p.interval(level)) for p in self.profiles}
         frame = pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "conf_low", "conf_high"])
-        return frame if check_scale(scale) == "sd" else _variances(self.profiles, frame)
+        return frame if check_scale(scale) == "sdcor" else _variances(self.profiles, frame)
 
     def __repr__(self) -> str:
         return f"<Profile of the {self.criterion} in {', '.join(self.names)}; {self.evaluations} factorisations>"
 
 
 def check_scale(scale: str) -> str:
-    """Return "sd" or "var", or say that there is nothing else."""
-    if scale not in ("sd", "var"):
-        raise ParameterError(f"scale must be 'sd' or 'var', not {scale!r}")
+    """Return the scale, or say which there are."""
+    if scale not in SCALES:
+        raise ParameterError(f"scale must be one of {', '.join(SCALES)}, not {scale!r}")
     return scale
 
 
@@ -247,7 +248,7 @@ def _variances(profiles: Sequence[ParameterProfile], frame: pd.DataFrame) -> pd.
     for p in profiles:
         if p.parameter.kind in ("sd", "sigma"):
             squared.loc[p.name] = frame.loc[p.name] ** 2
-            names[p.name] = "sigma2" if p.parameter.entry is None else p.parameter.entry.variance_name
+            names[p.name] = SIGMA2 if p.parameter.entry is None else p.parameter.entry.variance_name
     keep = [p.name for p in profiles if p.parameter.kind != "cor"]
     return squared.loc[keep].rename(index=names)
 

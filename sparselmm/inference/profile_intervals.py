@@ -19,6 +19,7 @@ from sparselmm.inference.profile_curves import (
     optimum,
 )
 from sparselmm.inference.profile_path import Curve, Knot, first_knot, root, trace
+from sparselmm.inference.sdcor import SIGMA2
 from sparselmm.model import Problem
 from sparselmm.result import FitResult
 
@@ -45,7 +46,7 @@ def profile_conf_int(
     which: str | Sequence[str] | None = None,
     *,
     reml: bool = False,
-    scale: str = "sd",
+    scale: str = "sdcor",
 ) -> pd.DataFrame:
     """Return profile-likelihood intervals.
 
@@ -60,7 +61,7 @@ def profile_conf_int(
         effects; by default all.
     reml : bool
         Profile the REML criterion (variance parameters only) in place of the ML deviance.
-    scale : {"sd", "var"}
+    scale : {"sdcor", "varcov"}
         Standard deviations and correlations, or variances and covariances.
 
     Returns
@@ -81,10 +82,10 @@ def profile_conf_int(
     >>> from sparselmm.inference.profile_intervals import profile_conf_int
     >>> fit = slm.lmer("Yield ~ 1 + (1 | Batch)", slm.load_dataset("Dyestuff"))
     >>> profile_conf_int(fit).round(2)
-                        estimate  conf_low  conf_high
-    sd_Intercept|Batch     37.26     12.20      84.06
-    sigma                  49.51     38.23      67.66
-    Intercept            1527.50   1486.45    1568.55
+                         estimate  conf_low  conf_high
+    sd(Intercept|Batch)     37.26     12.20      84.06
+    sigma                   49.51     38.23      67.66
+    Intercept             1527.50   1486.45    1568.55
     """
     z = normal_quantile(level)
     check_scale(scale)
@@ -92,7 +93,7 @@ def profile_conf_int(
     rows = {}
     for parameter in chosen(found, which):
         name, squared = parameter.name, False
-        if scale == "var":
+        if scale == "varcov":
             if parameter.kind == "cor" and not is_undetermined(found, parameter):
                 parameter = covariance_of(parameter)
             squared = parameter.kind in ("sd", "sigma")
@@ -104,7 +105,7 @@ def profile_conf_int(
 
 def _variance_name(parameter: Parameter) -> str:
     if parameter.kind == "sigma":
-        return "sigma2"
+        return SIGMA2
     return parameter.name if parameter.entry is None else parameter.entry.variance_name
 
 

@@ -342,9 +342,7 @@ def _scales(H: FloatArray) -> FloatArray:
     return np.asarray(1.0 / np.sqrt(np.maximum(d, 1e-8 * max(float(d.max(initial=0.0)), 1e-300))))
 
 
-def _finish(
-    local: Local, z: FloatArray, c: float, step: FloatArray, predicted: float, evaluations: int
-) -> Minimum:
+def _finish(local: Local, z: FloatArray, c: float, step: FloatArray, predicted: float, evaluations: int) -> Minimum:
     """Return the minimum that a last small step reaches, with the derivatives of the profile there."""
     n = len(z)
     mixed = local.hessian[:n, -1]

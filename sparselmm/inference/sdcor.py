@@ -1,7 +1,7 @@
 """Standard deviations and correlations of the random effects: names, order and values.
 
 The order is that of `VarCorr.to_frame`: per term the standard deviations, then the correlations by
-columns; σ and the fixed effects follow. Names follow lme4's new style, ``sd_Days|Subject``.
+columns; σ and the fixed effects follow. Names are those of `vartable`: ``sd(Days|Subject)``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from sparselmm.data.design import DesignTerm
 from sparselmm.linalg.blocks import Templates
 
 SIGMA = "sigma"
+SIGMA2 = "sigma^2"
+SCALES = ("sdcor", "varcov")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Entry:
     Attributes
     ----------
     name, variance_name : str
-        ``sd_a|g`` or ``cor_a.b|g``; ``var_a|g`` or ``cov_a.b|g``.
+        ``sd(a|g)`` or ``cor(a,b|g)``; ``var(a|g)`` or ``cov(a,b|g)``.
     term, row, col : int
         Position of the term and of the entry in its covariance.
     """
@@ -46,24 +48,21 @@ class Entry:
 def variance_entries(terms: Sequence[DesignTerm], structures: Sequence[CovarianceStructure]) -> tuple[Entry, ...]:
     """Return the free standard deviations and correlations of all terms.
 
-    Coefficients that share one parameter (a homogeneous diagonal) make one entry, ``sd|g``.
+    Coefficients that share one parameter (a homogeneous diagonal) make one entry, named after the first.
     """
-    seen = [(t.label, c) for t in terms for c in t.columns]
     out: list[Entry] = []
     for t, (term, structure) in enumerate(zip(terms, structures)):
-        clash = any(seen.count((term.label, c)) > 1 for c in term.columns)
-        label, k = term.name if clash else term.label, structure.k
-        D = structure.dtemplate()
+        k, D, names = structure.k, structure.dtemplate(), term.columns
         diagonal = [tuple(D[:, i, i]) for i in range(k)]
-        free = [i for i in range(k) if diagonal.index(diagonal[i]) == i]
-        for i in free:
-            what = "" if len(free) < k else f"_{term.columns[i]}"
-            out.append(Entry(f"sd{what}|{label}", f"var{what}|{label}", t, i, i))
+        for i in range(k):
+            if diagonal.index(diagonal[i]) == i:
+                what = f"({names[i]}|{term.name})"
+                out.append(Entry(f"sd{what}", f"var{what}", t, i, i))
         for j in range(k):
             for i in range(j + 1, k):
                 if np.any(D[:, i, j] != 0):
-                    pair = f"{term.columns[i]}.{term.columns[j]}|{label}"
-                    out.append(Entry(f"cor_{pair}", f"cov_{pair}", t, i, j))
+                    what = f"({names[j]},{names[i]}|{term.name})"
+                    out.append(Entry(f"cor{what}", f"cov{what}", t, i, j))
     return tuple(out)
 
 
