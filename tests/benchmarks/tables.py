@@ -34,6 +34,7 @@ def summarize(design: BenchmarkDesign, outcomes: list[Outcome], rows: int) -> di
     for e in entries:
         if ours and "seconds" in e:
             e["ratio"] = e["seconds"] / ours["seconds"]
+            e["cpu_ratio"] = e["cpu"] / ours["cpu"] if e["cpu"] and ours["cpu"] else None
     return {
         "design": design.name,
         "title": design.title,
@@ -49,10 +50,12 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
     if not outcome.answers:
         return {"peer": outcome.peer, "problem": outcome.problem or "not run"}
     last = outcome.answers[-1]
+    cpus = [median(a["cpu"]) for a in outcome.answers if a.get("cpu")]
     peaks = [a["peak_mb"] for a in outcome.answers if a.get("peak_mb") is not None]
     entry = {
         "peer": outcome.peer,
         "seconds": median(median(a["seconds"]) for a in outcome.answers),
+        "cpu": median(cpus) if cpus else None,
         "first": median(a["seconds"][0] for a in outcome.answers),
         "fastest": min(min(a["seconds"]) for a in outcome.answers),
         "processes": len(outcome.answers),
@@ -93,7 +96,7 @@ def _evaluations(entry: dict[str, Any]) -> str:
 
 def markdown(records: list[dict[str, Any]], environment: dict[str, Any]) -> str:
     """Return the report."""
-    head = "| program | time | first call | ratio | evaluations | memory (MB) | criterion | |"
+    head = "| program | time | first call | processor | ratio | evaluations | memory (MB) | criterion | |"
     lines = ["# Benchmarks", "", *_preamble(environment), ""]
     for record in records:
         lines += [
@@ -102,15 +105,16 @@ def markdown(records: list[dict[str, Any]], environment: dict[str, Any]) -> str:
             f"`{record['formula']}`, {record['criterion']}, {record['rows']:,} rows",
             "",
             head,
-            "|---|---:|---:|---:|---:|---:|---:|---|",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---|",
         ]
         for e in record["peers"]:
             words = verdict(e, record["criterion"])
             if "problem" in e:
-                lines.append(f"| {e['peer']} | | | | | | | {words} |")
+                lines.append(f"| {e['peer']} | | | | | | | | {words} |")
                 continue
-            ratio = _cell(e.get("ratio"), ".2f")
-            cells = [e["peer"], shown_time(e["seconds"]), shown_time(e["first"]), ratio, _evaluations(e)]
+            cpu = "" if e["cpu"] is None else shown_time(e["cpu"])
+            ratio = " / ".join(filter(None, (_cell(e.get("ratio"), ".2f"), _cell(e.get("cpu_ratio"), ".2f"))))
+            cells = [e["peer"], shown_time(e["seconds"]), shown_time(e["first"]), cpu, ratio, _evaluations(e)]
             cells += [_cell(e["peak_mb"], ",.0f"), _cell(e["criterion"], ".8f"), words]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")

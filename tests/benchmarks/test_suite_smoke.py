@@ -86,7 +86,14 @@ def test_a_peer_that_is_too_slow_is_stopped_and_named() -> None:
 
 def test_criteria_are_compared_with_the_best() -> None:
     def answer(criterion: float, kind: str = "REML") -> dict[str, object]:
-        return {"seconds": [2.0, 1.0, 1.0], "peak_mb": 3.0, "criterion": criterion, "kind": kind, "converged": True}
+        return {
+            "seconds": [2.0, 1.0, 1.0],
+            "cpu": [1.0],
+            "peak_mb": 3.0,
+            "criterion": criterion,
+            "kind": kind,
+            "converged": True,
+        }
 
     outcomes = [
         Outcome("sparselmm", [answer(100.0)]),

@@ -92,14 +92,24 @@ class PeakMemory:
         return round(peak - self._before, 1)
 
 
-def repeat(call: Callable[[], Any], runs: int, budget: float) -> tuple[list[float], Any]:
-    """Return times of up to ``runs`` calls within a budget in seconds, at least one, and the last answer."""
-    seconds: list[float] = []
-    while not seconds or (len(seconds) < runs and sum(seconds) + seconds[-1] < budget):
-        start = time.perf_counter()
+class Clock:
+    """Times calls: elapsed seconds, and processor seconds, which another process on the machine changes less."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.cpu: list[float] = []
+
+    def __call__(self, call: Callable[[], Any]) -> Any:
+        """Return what the call returns."""
+        start, cpu = time.perf_counter(), time.process_time()
         answer = call()
-        seconds.append(time.perf_counter() - start)
-    return seconds, answer
+        self.seconds.append(time.perf_counter() - start)
+        self.cpu.append(time.process_time() - cpu)
+        return answer
+
+    def times(self, *, together: bool = False) -> dict[str, list[float]]:
+        """Return the times of all calls, or their sums."""
+        return {k: [sum(v)] if together else v for k, v in (("seconds", self.seconds), ("cpu", self.cpu))}
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -121,15 +131,10 @@ def main(run: Callable[[dict[str, Any], pd.DataFrame], dict[str, Any]]) -> None:
 
 
 def timed(job: dict[str, Any], call: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
-    """Return times and peak memory of a call repeated as the job says, and its last answer."""
-    memory = PeakMemory()
-    first_memory: list[float | None] = []
-
-    def measured() -> Any:
-        answer = call()
-        if not first_memory:
-            first_memory.append(memory.megabytes())
-        return answer
-
-    seconds, answer = repeat(measured, job["runs"], job["budget"])
-    return {"seconds": seconds, "peak_mb": first_memory[0]}, answer
+    """Return times and peak memory of a call, repeated within a budget in seconds, and its last answer."""
+    memory, clock = PeakMemory(), Clock()
+    answer = clock(call)
+    peak = memory.megabytes()
+    while len(clock.seconds) < job["runs"] and sum(clock.seconds) + clock.seconds[-1] < job["budget"]:
+        answer = clock(call)
+    return {**clock.times(), "peak_mb": peak}, answer

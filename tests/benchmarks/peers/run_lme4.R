@@ -21,10 +21,13 @@ memory <- function(key) {
   line <- grep(paste0("^", key), lines, value = TRUE)
   if (length(line)) as.numeric(gsub("[^0-9]", "", line)) * 1024 / 1e6 else NA
 }
+cpu <- numeric()
 clock <- function(call) {
-  start <- proc.time()[["elapsed"]]
+  start <- proc.time()
   force(call)
-  proc.time()[["elapsed"]] - start
+  spent <- proc.time() - start
+  cpu <<- c(cpu, spent[["user.self"]] + spent[["sys.self"]])
+  spent[["elapsed"]]
 }
 criterion <- function(m) if (reml) REMLcrit(m) else deviance(m, REML = FALSE)
 quietly <- function(x) suppressMessages(suppressWarnings(x))
@@ -54,7 +57,8 @@ if (task == "fit") {
     total <- total + criterion(model)
   }
   # the clock ticks in milliseconds: the mean of all is what can be said of one
-  seconds <- if (task == "refits") sum(seconds) else rep(mean(seconds), length(seconds))
+  together <- function(x) if (task == "refits") sum(x) else rep(mean(x), length(x))
+  seconds <- together(seconds); cpu <- together(cpu)
 } else if (task == "cold") {
   code <- sprintf(paste0("suppressPackageStartupMessages(library(lme4)); data(InstEval); m <- lmer(%s, InstEval, ",
                          "REML = %s); print(summary(m), correlation = FALSE); cat('criterion', ",
@@ -63,7 +67,7 @@ if (task == "fit") {
   program <- file.path(R.home("bin"), "Rscript")
   seconds <- clock(lines <- system2(program, c("-e", shQuote(code)), stdout = TRUE))
   total <- as.numeric(sub("criterion", "", tail(grep("^criterion", lines, value = TRUE), 1)))
-  model <- NULL
+  model <- NULL; cpu <- numeric()
 } else {
   writeLines('{"unsupported": "no runner for this task"}', output)
   quit(status = 0)
@@ -77,10 +81,11 @@ if (!is.null(model)) {
   note <- paste(said, collapse = "; ")
 }
 number <- function(x) if (length(x) != 1 || is.na(x)) "null" else sprintf("%.17g", as.numeric(x))
+numbers <- function(x) paste(sprintf("%.17g", x), collapse = ", ")
 string <- function(x) paste0('"', gsub('(["\\\\])', "\\\\\\1", gsub("[[:cntrl:]]+", " ", x)), '"')
 blas <- tryCatch(basename(extSoftVersion()[["BLAS"]]), error = function(e) "")
 writeLines(sprintf(
-  '{"seconds": [%s], "peak_mb": %s, "criterion": %s, "kind": %s, "evaluations": %s, "converged": %s, "note": %s, "versions": {"R": %s, "lme4": %s, "blas": %s}}',
-  paste(sprintf("%.17g", seconds), collapse = ", "), number(peak), number(total), string(if (reml) "REML" else "ML"),
+  '{"seconds": [%s], "cpu": [%s], "peak_mb": %s, "criterion": %s, "kind": %s, "evaluations": %s, "converged": %s, "note": %s, "versions": {"R": %s, "lme4": %s, "blas": %s}}',
+  numbers(seconds), numbers(cpu), number(peak), number(total), string(if (reml) "REML" else "ML"),
   number(evaluations), if (is.na(converged)) "null" else tolower(converged), string(note),
   string(as.character(getRversion())), string(as.character(packageVersion("lme4"))), string(blas)), output)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import mixedlm
 import pandas as pd
-from protocol import TOY_FORMULA, Unsupported, main, read_responses, timed, toy_frame, versions
+from protocol import TOY_FORMULA, Clock, Unsupported, main, read_responses, timed, toy_frame, versions
 
 
 def described(fit: Any, reml: bool) -> dict[str, Any]:
@@ -33,14 +32,11 @@ def run(job: dict[str, Any], data: pd.DataFrame) -> dict[str, Any]:
     if job["task"] not in ("refit", "refits"):
         raise Unsupported(f"no runner for {job['task']}")
     base, Y = mixedlm.lmer(job["formula"], data, REML=reml), read_responses(Path(job["data"]), len(data))
-    seconds, fits = [], []
-    for y in Y.T:
-        start = time.perf_counter()
-        fits.append(base.refit(newresp=y))
-        seconds.append(time.perf_counter() - start)
+    clock = Clock()
+    fits = [clock(lambda y=y: base.refit(newresp=y)) for y in Y.T]
     total = sum(described(f, reml)["criterion"] for f in fits)
-    seconds = [sum(seconds)] if job["task"] == "refits" else seconds
-    return {**described(fits[-1], reml), "seconds": seconds, "criterion": total, "peak_mb": None, **found}
+    times = clock.times(together=job["task"] == "refits")
+    return {**described(fits[-1], reml), **times, "criterion": total, "peak_mb": None, **found}
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from protocol import TOY_FORMULA, main, read_responses, timed, toy_frame, versions
+from protocol import TOY_FORMULA, Clock, main, read_responses, timed, toy_frame, versions
 
 COLD = (
     "import sparselmm as slm; data = slm.load_dataset('insteval'); "
@@ -44,13 +43,10 @@ def refit(job: dict[str, Any], data: pd.DataFrame) -> dict[str, Any]:
     import sparselmm as slm
 
     base, Y = slm.lmer(job["formula"], data, reml=job["reml"]), read_responses(Path(job["data"]), len(data))
-    seconds, fits = [], []
-    for y in Y.T:
-        start = time.perf_counter()
-        fits.append(base.refit(y))
-        seconds.append(time.perf_counter() - start)
+    clock = Clock()
+    fits = [clock(lambda y=y: base.refit(y)) for y in Y.T]
     total = sum(float(f.criterion) for f in fits)
-    return {**described(fits[-1]), "seconds": seconds, "criterion": total, "peak_mb": None}
+    return {**described(fits[-1]), **clock.times(), "criterion": total, "peak_mb": None}
 
 
 def refits(job: dict[str, Any], data: pd.DataFrame) -> dict[str, Any]:
@@ -75,7 +71,7 @@ def cold(job: dict[str, Any], data: pd.DataFrame) -> dict[str, Any]:
         job, lambda: subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     )
     criterion = float(done.stdout.rsplit("criterion", 1)[1])
-    return {**times, "peak_mb": None, "criterion": criterion, "kind": "REML" if job["reml"] else "ML"}
+    return {**times, "cpu": None, "peak_mb": None, "criterion": criterion, "kind": "REML" if job["reml"] else "ML"}
 
 
 def evaluate(job: dict[str, Any], data: pd.DataFrame) -> dict[str, Any]:
