@@ -6,7 +6,7 @@ coefficients have Henderson's covariance σ² J⁻¹, J = [M, Λ'Z'WX; X'WZΛ, X
     variance/σ² = c'M⁻¹c + |RX'⁻¹ d|²,   c = R'z,   d = x - E'z,   E = R M⁻¹Λ'Z'WX
 
 Only the first part needs the factor of M. Few rows are solved one by one; for many rows the entries
-of M⁻¹ that they touch are found by solving for the levels that occur, each once.
+of M⁻¹ that they touch are looked up, or found by solving for the levels that occur, each once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.linalg import solve_triangular
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.crossproducts import Basis
-from sparselmm.linalg.blocks import BlockGram, apply_transposed
+from sparselmm.linalg.blocks import BlockGram, apply_factor
 from sparselmm.linalg.system import PenalizedSystem
 from sparselmm.pls import Engine
 
@@ -78,9 +78,11 @@ class JointCovariance:
     Attributes
     ----------
     gram : BlockGram
-        Sizes of the terms (and Z'WZ, for the system).
-    factors : tuple of (k, k) arrays
-        R of each term.
+        Z'WZ, for the pairs of levels that occur together.
+    templates : tuple of (k, k) arrays
+        T of each term, for the columns of Z as they were centred.
+    maps : tuple of (k, k) arrays
+        C of each term: b = C b_c for the coefficients b_c of the centred columns.
     cross : tuple of (m*k, p) arrays
         E, the response of b to the fixed effects, for the transformed X.
     basis : Basis
@@ -92,63 +94,91 @@ class JointCovariance:
     """
 
     gram: BlockGram
-    factors: tuple[FloatArray, ...]
+    templates: tuple[FloatArray, ...]
+    maps: tuple[FloatArray, ...]
     cross: tuple[FloatArray, ...]
     basis: Basis
     RX: FloatArray
     open: Open = field(repr=False)
 
+    @property
+    def factors(self) -> tuple[FloatArray, ...]:
+        """R = C T of each term."""
+        return tuple(C @ T for C, T in zip(self.maps, self.templates))
+
 
 def joint_covariance(engine: Engine, par: FloatArray) -> JointCovariance:
     """Return the joint covariance of a model at one parameter vector."""
-    parameters = engine.parameters
     with engine.locked() as pls:
         solution = pls.solve(par)
         gram, basis = pls.crossproducts.gram, pls.crossproducts.basis
         B = pls.system.solve(solution.scaled[:, :-1]) if pls.crossproducts.p else np.zeros((gram.q, 0))
-    # rows of the transpose are what `reported_modes` takes
-    factors = tuple(s.reported_modes(T.T).T for s, T in zip(parameters.structures, solution.templates))
-    cross = apply_transposed(B, tuple(R.T for R in factors), gram)
+    templates = solution.templates
+    # rows are what `reported_modes` takes
+    maps = tuple(s.reported_modes(np.eye(s.k)).T for s in engine.parameters.structures)
+    cross = apply_factor(B, tuple(C @ T for C, T in zip(maps, templates)), gram)
 
     @contextmanager
     def opened() -> Iterator[PenalizedSystem]:
         with engine.locked() as pls:
-            pls.system.refactor(solution.templates)
+            pls.system.refactor(templates)
             yield pls.system
 
     parts = tuple(np.split(cross, gram.offsets[1:-1]))
-    return JointCovariance(gram, factors, parts, basis, solution.RX, opened)
+    return JointCovariance(gram, templates, maps, parts, basis, solution.RX, opened)
 
 
 class InverseEntries:
     """Entries of M⁻¹ on request; what was solved for is kept while it is small.
 
-    It belongs to one computation: make one, use it for all chunks of rows, drop it.
+    It belongs to one computation: make one, use it for all chunks of rows, drop it. Entries for levels
+    that occur together in the data come from one pass over the factor, others from solves with the
+    columns of the smaller term.
     """
 
-    def __init__(self, gram: BlockGram, open: Open) -> None:
-        self._gram = gram
-        self._open = open
-        self._diagonal: tuple[FloatArray, ...] | None = None
-        self._order = sorted(range(len(gram.m)), key=lambda t: int(gram.sizes[t]))
+    def __init__(self, joint: JointCovariance) -> None:
+        self._joint = joint
+        self._gram = joint.gram
+        self._order = sorted(range(len(joint.gram.m)), key=lambda t: int(joint.gram.sizes[t]))
+        self._pairs: dict[tuple[int, int], FloatArray] | None = None
         self._kept: dict[int, tuple[IntArray, FloatArray]] = {}
 
-    def quadratic(self, parts: Sequence[Part | None], factors: Sequence[FloatArray], n: int) -> FloatArray:
-        """Return c'M⁻¹c for each of n rows, (n,), c from the parts of the terms present."""
-        grouped = {t: part for t, part in enumerate(parts) if isinstance(part, TermPart)}
-        if any(isinstance(part, MatrixPart) for part in parts) or n <= DIRECT_SHARE * self._gram.q:
-            return self._direct(parts, factors, n)
-        scaled = {t: TermPart(part.codes, part.Z @ factors[t]) for t, part in grouped.items()}
-        return self._by_pairs(scaled, n)
+    def pairs(self) -> dict[tuple[int, int], FloatArray]:
+        """Return the blocks of ΛM⁻¹Λ' in the pattern of Z'WZ, aligned with ``gram.pairs``."""
+        if self._pairs is None:
+            with self._joint.open() as system:
+                self._pairs = system.covariance_pairs()
+        return self._pairs
 
-    def _direct(self, parts: Sequence[Part | None], factors: Sequence[FloatArray], n: int) -> FloatArray:
-        gram = self._gram
+    def equal_levels(self, t: int, s: int) -> FloatArray:
+        """Return the blocks of ΛM⁻¹Λ' between equal levels of terms on the same levels, (m, k_t, k_s)."""
+        key = max(t, s), min(t, s)
+        pair = self._gram.pairs[key]
+        same = pair.rows == pair.cols
+        out = np.zeros((self._gram.m[t], self._gram.k[key[0]], self._gram.k[key[1]]))
+        out[pair.rows[same]] = self.pairs()[key][same]
+        return out if key == (t, s) else out.transpose(0, 2, 1)
+
+    def quadratic(self, parts: Sequence[Part | None], n: int) -> FloatArray:
+        """Return c'M⁻¹c for each of n rows, (n,), c from the parts of the terms present."""
+        if any(isinstance(part, MatrixPart) for part in parts) or n <= DIRECT_SHARE * self._gram.q:
+            return self._direct(parts, n)
+        centred = {
+            t: TermPart(part.codes, part.Z @ C)
+            for t, (part, C) in enumerate(zip(parts, self._joint.maps))
+            if isinstance(part, TermPart)
+        }
+        return self._by_pairs(centred, n)
+
+    def _direct(self, parts: Sequence[Part | None], n: int) -> FloatArray:
+        """Return the same by one half solve per row."""
+        gram, factors = self._gram, self._joint.factors
         blocks = {t: part.sparse(gram.m[t], factors[t]) for t, part in enumerate(parts) if part is not None}
         empty = [sp.csr_array((n, int(size))) for size in gram.sizes]
         C = sp.csr_array(sp.hstack([blocks.get(t, e) for t, e in enumerate(empty)], format="csr"))
         out = np.empty(n)
         step = max(1, BATCH_CELLS // gram.q)
-        with self._open() as system:
+        with self._joint.open() as system:
             for a in range(0, n, step):
                 H = system.half_solve(np.ascontiguousarray(C[a : a + step].T.toarray()))
                 out[a : a + step] = np.einsum("qn,qn->n", H, H)
@@ -158,35 +188,51 @@ class InverseEntries:
         out = np.zeros(n)
         for t, part in parts.items():
             rows = np.flatnonzero(part.codes >= 0)
-            block = self.diagonal()[t][part.codes[rows]]
-            c = part.Z[rows]
-            out[rows] += np.einsum("na,nab,nb->n", c, block, c)
+            z = part.Z[rows]
+            out[rows] += np.einsum("na,nab,nb->n", z, self.equal_levels(t, t)[part.codes[rows]], z)
         order = [t for t in self._order if t in parts]
         for x, t in enumerate(order[:-1]):
-            self._add_cross(out, parts, t, order[x + 1 :])
+            apart = {s: self._add_met(out, parts, t, s) for s in order[x + 1 :]}
+            self._add_apart(out, parts, t, {s: rows for s, rows in apart.items() if rows.any()})
         return out
 
-    def _add_cross(self, out: FloatArray, parts: dict[int, TermPart], t: int, others: list[int]) -> None:
-        """Add 2 c_s'[M⁻¹]_st c_t for a term t and larger terms s."""
-        gram, part = self._gram, parts[t]
+    def _add_met(self, out: FloatArray, parts: dict[int, TermPart], t: int, s: int) -> BoolArray:
+        """Add twice the covariance of two terms where their levels met in the data; return the other rows."""
+        key = i, j = max(t, s), min(t, s)
+        pair, row, col = self._gram.pairs[key], parts[i], parts[j]
+        both = (row.codes >= 0) & (col.codes >= 0)
+        if not len(pair.rows):
+            return both
+        width = self._gram.m[j]
+        keys, asked = pair.rows * width + pair.cols, row.codes * width + col.codes
+        at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+        met = both & (keys[at] == asked)
+        blocks = self.pairs()[key][at[met]]
+        out[met] += 2.0 * np.einsum("na,nab,nb->n", row.Z[met], blocks, col.Z[met])
+        apart: BoolArray = both & ~met
+        return apart
+
+    def _add_apart(self, out: FloatArray, parts: dict[int, TermPart], t: int, apart: dict[int, BoolArray]) -> None:
+        """Add 2 c_s'[M⁻¹]_st c_t for a term t and larger terms s, for levels that never met."""
+        if not apart:
+            return
+        gram, part, templates = self._gram, parts[t], self._joint.templates
         k = gram.k[t]
-        rows = np.flatnonzero(part.codes >= 0)
+        rows = np.flatnonzero(np.logical_or.reduce(list(apart.values())))
         rows = rows[np.argsort(part.codes[rows], kind="stable")]
         levels, first = np.unique(part.codes[rows], return_index=True)
         bounds = np.append(first, len(rows))
         for a, b, columns, place in self._columns(t, levels):
             here = rows[bounds[a] : bounds[b]]
             position = place[np.searchsorted(levels[a:b], part.codes[here])] * k
-            right = part.Z[here]
-            for s in others:
-                left = parts[s]
-                both = left.codes[here] >= 0
-                at, ks = here[both], gram.k[s]
-                base = gram.offsets[s] + left.codes[at] * ks
+            for s, mask in apart.items():
+                wanted = mask[here]
+                at, ks = here[wanted], gram.k[s]
+                left, right = parts[s].Z[at] @ templates[s], part.Z[at] @ templates[t]
+                base = gram.offsets[s] + parts[s].codes[at] * ks
                 for i in range(ks):
                     for j in range(k):
-                        entry = columns[base + i, position[both] + j]
-                        out[at] += 2.0 * left.Z[at, i] * entry * right[both, j]
+                        out[at] += 2.0 * left[:, i] * columns[base + i, position[wanted] + j] * right[:, j]
 
     def _columns(self, t: int, levels: IntArray) -> Iterator[tuple[int, int, FloatArray, IntArray]]:
         """Yield ranges of ``levels``, columns of M⁻¹ of term t, (q, c*k), and which of the c each level has."""
@@ -216,32 +262,12 @@ class InverseEntries:
         columns = (gram.offsets[t] + levels[:, None] * k + np.arange(k)).ravel()
         out = np.empty((gram.q, len(columns)))
         step = max(1, BATCH_CELLS // gram.q)
-        with self._open() as system:
+        with self._joint.open() as system:
             for a in range(0, len(columns), step):
                 here = columns[a : a + step]
                 E = np.zeros((gram.q, len(here)))
                 E[here, np.arange(len(here))] = 1.0
                 out[:, a : a + len(here)] = system.solve(E)
-        return out
-
-    def diagonal(self) -> tuple[FloatArray, ...]:
-        """Return the diagonal blocks of M⁻¹, one (m, k, k) array per term."""
-        if self._diagonal is None:
-            with self._open() as system:
-                self._diagonal = system.inverse_diagonal()
-        return self._diagonal
-
-    def blocks(self, t: int, s: int) -> FloatArray:
-        """Return the blocks of M⁻¹ between equal levels of two terms with the same levels, (m, k_t, k_s)."""
-        gram = self._gram
-        m, kt, ks = gram.m[t], gram.k[t], gram.k[s]
-        out = np.empty((m, kt, ks))
-        step = max(1, BATCH_CELLS // (gram.q * ks))
-        for a in range(0, m, step):
-            levels = np.arange(a, min(a + step, m))
-            columns = self._solved(s, levels).reshape(gram.q, len(levels), ks)
-            rows = gram.offsets[t] + levels[:, None] * kt + np.arange(kt)
-            out[levels] = columns[rows, np.arange(len(levels))[:, None]]
         return out
 
 
@@ -279,5 +305,5 @@ def error_variance(
     """
     out = fixed_part(joint, X, parts)
     if len(X) and any(part is not None for part in parts):
-        out += entries.quadratic(parts, joint.factors, len(X))
+        out += entries.quadratic(parts, len(X))
     return out

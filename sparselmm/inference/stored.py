@@ -21,7 +21,6 @@ from sparselmm.inference.predict import Effects
 from sparselmm.linalg import SYSTEMS, make_system
 from sparselmm.linalg.blocks import BlockGram, Templates
 from sparselmm.linalg.system import PenalizedSystem
-from sparselmm.pls import Engine
 from sparselmm.result import FitResult
 
 PLAIN = (bool, int, float, str)
@@ -80,14 +79,14 @@ def terms_tree(result: FitResult, encoding: EncodingSpec | None) -> list[dict[st
     ]
 
 
-def variances_tree(joint: JointCovariance, engine: Engine, par: FloatArray) -> dict[str, Any]:
+def variances_tree(joint: JointCovariance) -> dict[str, Any]:
     """Return what prediction variances need: Z'WZ by pairs of levels that occur together, and (q, p) numbers."""
     with joint.open() as system:
         name = system.name
     return {
         "gram": joint.gram,
-        "templates": engine.parameters.templates(par),
-        "factors": joint.factors,
+        "templates": joint.templates,
+        "maps": joint.maps,
         "cross": joint.cross,
         "basis": joint.basis,
         "RX": joint.RX,
@@ -116,7 +115,8 @@ class StoredSystem:
 def joint_from_tree(tree: Mapping[str, Any]) -> JointCovariance:
     """Return the joint covariance of a stored model."""
     system = StoredSystem(tree["gram"], tree["templates"], tree["system"])
-    return JointCovariance(tree["gram"], tree["factors"], tree["cross"], tree["basis"], tree["RX"], system.open)
+    parts = {name: tree[name] for name in ("gram", "templates", "maps", "cross", "basis", "RX")}
+    return JointCovariance(**parts, open=system.open)
 
 
 @dataclass(frozen=True)
