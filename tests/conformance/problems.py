@@ -151,7 +151,7 @@ def _fixed(case, rng):
     if case.x == "year":
         X[:, 1] = rng.integers(1990, 2020, case.n)
     if case.x == "nearly dependent":
-        X[:, -1] = X[:, 0] + X[:, 1] + 1e-3 * X[:, -1]
+        X[:, -1] = X[:, 0] + X[:, 1] + 1e-5 * X[:, -1]
     if case.x == "scales":
         X[:, 1:] *= 10.0 ** np.arange(-4, 2 * case.p - 6, 2)[: case.p - 1]
     return X
