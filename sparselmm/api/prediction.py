@@ -112,11 +112,11 @@ class Predictor:
         >>> import sparselmm as slm
         >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
         >>> fit.predict({"Days": [0, 10], "Subject": ["308", "308"]}).round(2).tolist()
-        [253.66, 450.66]
+        [253.66, 450.33]
         >>> fit.predict({"Days": [0, 10]}, re_form="~0", interval="prediction").round(1)
             mean    se  conf_low  conf_high
-        0  251.4  36.3     180.2      322.6
-        1  356.1  69.8     219.3      492.9
+        0  251.4  36.2     180.4      322.4
+        1  356.1  72.3     214.4      497.7
         """
         effects, encoding = self._effects(), self._encoding()
         selection = select_effects(re_form, encoding, effects.sizes)

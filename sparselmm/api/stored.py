@@ -64,7 +64,7 @@ def save_fit(fit: AfterFit, path: str | os.PathLike[str], include: str | None) -
         "sigma": result.sigma,
         "offset_name": fit.source.offset_name,
         "terms": terms_tree(result, encoding),
-        "variances": None if joint is None else variances_tree(joint, result.engine, result.par),
+        "variances": None if joint is None else variances_tree(joint),
     }
     write_tree(path, tree, version("sparselmm"))
 
@@ -95,7 +95,7 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     >>> model = slm.load("sleep.slmm")
     >>> model.predict({"Days": [3], "Subject": ["308"]}, se=True).round(2)
          mean    se  conf_low  conf_high
-    0  312.66  8.45    296.11     329.21
+    0  312.66  8.12    296.75     328.57
     """
     tree = read_tree(path)
     try:
@@ -202,7 +202,7 @@ class FittedModel(Predictor):
         return np.array(self.tree["facts"]["pearson"])
 
     def summary(self, correlation: bool = False, digits: int = 4) -> Summary:
-        """Return the summary of the fit."""
+        """Return the summary of the fit, without tests of the fixed effects."""
         return summarize(self, correlation=correlation, digits=digits)
 
     def _repr_html_(self) -> str:
