@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import lapack
 
 from sparselmm._typing import FloatArray
 from sparselmm.criterion import Criterion
@@ -73,7 +73,7 @@ def scores(pls: PenalizedLeastSquares, solution: PLSSolution) -> Scores:
     G = xp.ZtWXy - xp.gram.dot(apply_factor(Y, solution.templates, xp.gram))
     s = G[:, -1] - G[:, :-1] @ solution.gamma
     X = G[:, :-1]
-    B = solve_triangular(solution.RX, X.T, trans=1).T if xp.p else X
+    B = lapack.dtrtrs(solution.RX, X.T, lower=0, trans=1)[0].T if xp.p else X
     return Scores(s, X, B)
 
 
@@ -103,6 +103,8 @@ class Curvature:
     ----------
     solution : PLSSolution
         Where.
+    scores : Scores
+        Z'V⁻¹ applied to X and to the residuals.
     derivatives : Derivatives
         Value, exact gradient, Hessian and S_t.
     """
@@ -111,8 +113,8 @@ class Curvature:
         self._pls, self._criterion = pls, criterion
         self.solution = solution
         pls.factor(solution.templates)
-        self._scores = scores(pls, solution)
-        S = omega_derivatives(pls, solution, criterion, self._scores)
+        self.scores = scores(pls, solution)
+        S = omega_derivatives(pls, solution, criterion, self.scores)
         self.derivatives = self._along_par(S)
 
     def _along_par(self, S: tuple[FloatArray, ...]) -> Derivatives:
@@ -128,18 +130,18 @@ class Curvature:
             dOmega = half + half.transpose(0, 2, 1)
             gradient[here] = np.tensordot(dOmega, S[t], 2)
             hessian[here, here] = 2.0 * np.tensordot(np.tensordot(dT, S[t], (1, 0)), dT, ((2, 1), (1, 2)))
-            V[gram.offsets[t] : gram.offsets[t + 1], here] = _moved_scores(pls, self._scores, t, dOmega)
+            V[gram.offsets[t] : gram.offsets[t + 1], here] = _moved_scores(pls, self.scores, t, dOmega)
             start = here.stop
-        hessian += _average_information(pls, solution, self._criterion, self._scores, V)
+        hessian += _average_information(pls, solution, self._criterion, self.scores, V)
         return Derivatives(pls.value(solution, self._criterion), gradient, hessian, S)
 
     def along(self, t: int, direction: FloatArray) -> float:
         """Return the average information along a change of Ω_t, (k, k)."""
         gram = self._pls.crossproducts.gram
         v = np.zeros((gram.q, 1))
-        v[gram.offsets[t] : gram.offsets[t + 1]] = _moved_scores(self._pls, self._scores, t, direction[None])
+        v[gram.offsets[t] : gram.offsets[t + 1]] = _moved_scores(self._pls, self.scores, t, direction[None])
         self._pls.factor(self.solution.templates)
-        return float(_average_information(self._pls, self.solution, self._criterion, self._scores, v)[0, 0])
+        return float(_average_information(self._pls, self.solution, self._criterion, self.scores, v)[0, 0])
 
 
 def _moved_scores(pls: PenalizedLeastSquares, found: Scores, t: int, dOmega: FloatArray) -> FloatArray:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from threading import RLock
 
 import numpy as np
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import lapack
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
@@ -35,9 +37,14 @@ class ParameterMap:
         """Length of ``theta``."""
         return sum(s.n_theta for s in self.structures)
 
+    @cached_property
+    def _slices(self) -> tuple[slice, ...]:
+        ends = list(accumulate(s.n_par for s in self.structures))
+        return tuple(slice(end - s.n_par, end) for s, end in zip(self.structures, ends))
+
     def split(self, par: FloatArray) -> list[FloatArray]:
         """Return the parameters of each term."""
-        return np.split(par, np.cumsum([s.n_par for s in self.structures])[:-1])
+        return [par[here] for here in self._slices]
 
     def templates(self, par: FloatArray) -> Templates:
         """Return the templates of all terms."""
@@ -170,14 +177,14 @@ def _eliminate(S: FloatArray, par: FloatArray) -> tuple[FloatArray, FloatArray, 
         if info != 0:
             raise NumericalError(f"X'V⁻¹X is not positive definite at parameters {par} (column {info})")
         RX = np.ascontiguousarray(factor)
-        c = solve_triangular(RX, S[:p, p], trans=1, check_finite=False)
+        c = lapack.dtrtrs(factor, S[:p, p], lower=0, trans=1)[0]
         pwrss = float(S[p, p] - c @ c)
     if not pwrss > 0:
         raise NumericalError(
             f"the penalized residual sum of squares is {pwrss:.3g} at parameters {par}: "
             "the model reproduces the response exactly, so the residual variance cannot be estimated"
         )
-    return RX, solve_triangular(RX, c, check_finite=False) if p else c, pwrss
+    return RX, lapack.dtrtrs(factor, c, lower=0)[0] if p else c, pwrss
 
 
 class Engine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,8 @@ from sparselmm.linalg.blocks import apply_factor
 from sparselmm.optimize import OptimizerReport
 from sparselmm.starting import column_scales
 from sparselmm.pls import Engine, PenalizedLeastSquares, PLSSolution
+
+CANCELLING = 1e5  # y'Wy over pwrss beyond which the residuals of the rows are summed once for accuracy
 
 
 @dataclass(frozen=True)
@@ -181,20 +183,7 @@ class FitResult:
     @cached_property
     def linear_predictor(self) -> FloatArray:
         """Conditional fitted values offset + Xβ + Zb, (n,)."""
-        design = self.design
-        mu = design.X @ self.beta
-        if design.offset is not None:
-            mu += design.offset
-        start = 0
-        for t in design.terms:
-            block = self.b[start : start + t.m * t.k]
-            start += t.m * t.k
-            if isinstance(t, GroupedTerm):
-                modes = block.reshape(t.m, t.k)
-                mu += modes[t.codes, 0] * t.Z[:, 0] if t.k == 1 else np.einsum("nk,nk->n", modes[t.codes], t.Z)
-            else:
-                mu += t.matrix @ block
-        return frozen(mu)
+        return frozen(linear_predictor(self.design, self.beta, self.b))
 
     @property
     def term_modes(self) -> tuple[FloatArray, ...]:
@@ -218,6 +207,29 @@ class FitResult:
             return pls.value(pls.solve(par), criterion or self.criterion_type)
 
 
+def linear_predictor(design: Design, beta: FloatArray, b: FloatArray) -> FloatArray:
+    """Return offset + Xβ + Zb, (n,)."""
+    mu: FloatArray = design.X @ beta
+    if design.offset is not None:
+        mu += design.offset
+    start = 0
+    for t in design.terms:
+        block = b[start : start + t.m * t.k]
+        start += t.m * t.k
+        if isinstance(t, GroupedTerm):
+            modes = block.reshape(t.m, t.k)
+            mu += modes[t.codes, 0] * t.Z[:, 0] if t.k == 1 else np.einsum("nk,nk->n", modes[t.codes], t.Z)
+        else:
+            mu += t.matrix @ block
+    return mu
+
+
+def pwrss_from_rows(design: Design, beta: FloatArray, b: FloatArray, u: FloatArray) -> float:
+    """Return Σ w (y - offset - Xβ - Zb)² + u'u."""
+    squares = (design.y - linear_predictor(design, beta, b)) ** 2
+    return float(squares.sum() if design.weights is None else squares @ design.weights) + float(u @ u)
+
+
 def original_RX(RX: FloatArray, basis: Basis) -> FloatArray:
     """Return the upper triangular factor, positive on the diagonal, of X'V⁻¹X for X as the user has it."""
     if not len(RX):
@@ -237,9 +249,11 @@ def build_result(
 ) -> FitResult:
     """Return the result of a penalized least-squares solution."""
     xp = engine.crossproducts
-    df = criterion.df(xp.n, xp.p)
     u = pls.spherical(solution)
     b = engine.parameters.reported_modes(apply_factor(u[:, None], solution.templates, xp.gram)[:, 0], xp.gram)
+    beta = xp.basis.coefficients(solution.gamma)
+    if xp.XytWXy[-1, -1] > CANCELLING * solution.pwrss:
+        solution = replace(solution, pwrss=pwrss_from_rows(design, beta, b, u))
     return FitResult(
         design=design,
         engine=engine,
@@ -250,9 +264,9 @@ def build_result(
         ldL2=solution.ldL2,
         ldRX2=solution.ldRX2,
         pwrss=solution.pwrss,
-        beta=frozen(xp.basis.coefficients(solution.gamma)),
+        beta=frozen(beta),
         RX=frozen(original_RX(solution.RX, xp.basis)),
-        sigma=float(np.sqrt(solution.pwrss / df)),
+        sigma=float(np.sqrt(solution.pwrss / criterion.df(xp.n, xp.p))),
         u=frozen(u),
         b=frozen(b),
         report=report,

@@ -45,13 +45,13 @@ class CriterionAt:
         return d.value, d.gradient, d.hessian
 
     def typical(self, par: FloatArray) -> FloatArray:
-        """Return for each parameter the size of its template's rows, at least a fraction of its own scale."""
+        """Return for each parameter the size of its template's rows, at least a fraction of their own scale."""
         parts = []
         parameters = self.pls.parameters
         for structure, x, scale in zip(parameters.structures, parameters.split(par), self._scales):
-            rows = np.maximum(np.linalg.norm(structure.template(x), axis=1), 0.5 / scale)
-            parts.append(np.einsum("iab,a->i", structure.dtemplate() != 0, rows) / np.maximum(
-                (structure.dtemplate() != 0).sum(axis=(1, 2)), 1))
+            rows = np.maximum(np.sqrt((structure.template(x) ** 2).sum(axis=1)), 0.5 / scale)
+            touched = (structure.dtemplate() != 0).sum(axis=2)
+            parts.append(touched @ rows / touched.sum(axis=1))
         return np.concatenate(parts)
 
 

@@ -261,7 +261,9 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Matrices):
         """
         criterion = self.result.criterion_type if reml is None else criterion_for(bool(reml))
         problem = self.problem if y is None else self.problem.with_response(self._response(y))
-        return MixedModelFit(problem, fit_problem(problem, criterion), self.source)
+        # close to this fit's θ, Newton steps alone are the shortest way; a boundary is no place to start from
+        nearby = {} if self.is_singular else {"start": self.theta, "optimizer": "newton"}
+        return MixedModelFit(problem, fit_problem(problem, criterion, **nearby), self.source)
 
     def _response(self, y: npt.ArrayLike) -> FloatArray:
         design = self.result.design
@@ -288,7 +290,13 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Matrices):
         return MixedModelFit(self.problem, evaluate_at(self.problem, theta, self.result.criterion_type), self.source)
 
     def update(
-        self, formula: str | None = None, *, data: Any = None, subset: Any = None, reml: bool | None = None, **changes: Any
+        self,
+        formula: str | None = None,
+        *,
+        data: Any = None,
+        subset: Any = None,
+        reml: bool | None = None,
+        **changes: Any,
     ) -> MixedModelFit:
         """Fit a changed model.
 
@@ -337,7 +345,9 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Matrices):
         if ddf is None:
             return summarize(self, correlation=correlation, digits=digits)
         table, reason = summary_table(self, ddf)
-        return summarize(self, correlation=correlation, digits=digits, coef_table=table, notes=(reason,) if reason else ())
+        return summarize(
+            self, correlation=correlation, digits=digits, coef_table=table, notes=(reason,) if reason else ()
+        )
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

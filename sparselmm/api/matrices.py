@@ -42,14 +42,14 @@ class Matrices:
     @property
     def L(self) -> sp.csc_array:
         """Sparse lower Cholesky factor with L L' = P(Λ'Z'WZΛ + I)P', (q, q)."""
-        return self._factor()[0]
+        return self._cholesky()[0]
 
     @property
     def P(self) -> FloatArray:
         """The fill-reducing permutation of `L`, (q,)."""
-        return self._factor()[1]
+        return self._cholesky()[1]
 
-    def _factor(self) -> tuple[Any, Any]:
+    def _cholesky(self) -> tuple[Any, Any]:
         """Return L and P in the user's coordinates."""
         parameters = self.problem.engine.parameters
         templates = parameters.reported_templates(self.result.par)
@@ -78,7 +78,7 @@ class Matrices:
         """L⁻¹PΛ'Z'WX, (q, p)."""
         xp = self._plain_crossproducts
         templates = self.problem.engine.parameters.reported_templates(self.result.par)
-        L, P = self._factor()
+        L, P = self._cholesky()
         C = apply_transposed(np.linalg.solve(xp.basis.matrix.T, xp.ZtWXy[:, :-1].T).T, templates, xp.gram)
         return np.asarray(sp.linalg.spsolve_triangular(sp.csr_array(L), C[P], lower=True))
 

@@ -134,12 +134,16 @@ class Unstructured:
         T[self._entries] = par
         return T
 
-    def dtemplate(self) -> FloatArray:
-        """Return one unit matrix per entry."""
+    @cached_property
+    def _units(self) -> FloatArray:
         D = np.zeros((self.n_par, self.k, self.k))
         rows, cols = self._entries
         D[np.arange(self.n_par), rows, cols] = 1.0
         return D
+
+    def dtemplate(self) -> FloatArray:
+        """Return one unit matrix per entry."""
+        return self._units
 
     def theta(self, par: FloatArray) -> FloatArray:
         """Return the parameters themselves."""

@@ -172,4 +172,3 @@ def _apply(B: FloatArray, matrices: Templates, gram: BlockGram) -> FloatArray:
         else:
             out[a:b] = (T @ B[a:b].reshape(gram.m[t], gram.k[t], r)).reshape(b - a, r)
     return out
-

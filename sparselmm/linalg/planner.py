@@ -108,7 +108,8 @@ class Plan:
     def __str__(self) -> str:
         head = f"{'solver':<10}{'memory':>11}{'factor':>12}{'flops/eval':>12}{'s/eval':>10}{'s/gradient':>12}"
         lines = [
-            "random effects: " + ", ".join(f"{m:,} levels × {k}" for m, k in zip(self.m, self.k))
+            "random effects: "
+            + ", ".join(f"{m:,} levels × {k}" for m, k in zip(self.m, self.k))
             + f" (q = {sum(m * k for m, k in zip(self.m, self.k)):,})",
             head,
         ]
@@ -253,9 +254,10 @@ def available_memory() -> float | None:
 def _within_cgroup(available: float) -> float:
     """Return the smaller of the machine's and the container's room."""
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit, open(
-            "/sys/fs/cgroup/memory.current", encoding="ascii"
-        ) as used:
+        with (
+            open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit,
+            open("/sys/fs/cgroup/memory.current", encoding="ascii") as used,
+        ):
             return min(available, float(limit.read()) - float(used.read()))
     except (OSError, ValueError):
         return available

@@ -94,7 +94,9 @@ class Sandwich:
             return out
         group = np.repeat(np.arange(self._m), counts)
         # position of the entries of row (group, 0); those of row (group, a) come a * count later
-        base = np.repeat(A.indptr[:-1:K], counts) + np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+        base = (
+            np.repeat(A.indptr[:-1:K], counts) + np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+        )
         width = counts[group]
         rows = [A.data[base + a * width] for a in range(K)]
         data = np.empty_like(A.data)

@@ -61,10 +61,7 @@ class SchurSystem:
         self._K = sum(gram.k[t] for t in self._first)
         self._D = self._eliminated_blocks()
         self._index1 = np.concatenate(
-            [
-                (gram.offsets[t] + np.arange(self._m)[:, None] * gram.k[t] + np.arange(gram.k[t]))
-                for t in self._first
-            ],
+            [(gram.offsets[t] + np.arange(self._m)[:, None] * gram.k[t] + np.arange(gram.k[t])) for t in self._first],
             axis=1,
         ).ravel()
         self._index2 = np.concatenate(
@@ -167,6 +164,8 @@ class SchurSystem:
         if info != 0:
             raise NumericalError(f"the Schur complement is not positive definite (column {info})")
         self._logdet += 2.0 * float(np.log(S.diagonal()).sum())
+        if not np.isfinite(self._logdet):
+            raise NumericalError("the penalized system is not finite")
         self.templates = templates
 
     def _scale_rest(self, S: FloatArray) -> None:
@@ -304,9 +303,9 @@ class SchurSystem:
         np.subtract(self._A22, G, out=G)
         _mirror_upper(G)
         E = self._scaled_back(self.schur_inverse())
-        return Eliminated(
-            self.gram, self._first, self._rest, self._D, Q, self.templates, self._sandwich, E, G
-        ).traces(directions)
+        return Eliminated(self.gram, self._first, self._rest, self._D, Q, self.templates, self._sandwich, E, G).traces(
+            directions
+        )
 
     def _rest_blocks(self, S: FloatArray) -> dict[int, FloatArray]:
         """Return the diagonal blocks of a (q2, q2) matrix for each term of the rest."""

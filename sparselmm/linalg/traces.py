@@ -46,9 +46,7 @@ def traces_by_columns(system: PenalizedSystem, directions: Sequence[Direction]) 
     """Return the traces by solves with batches of columns of Z'WZ, for any system."""
     gram, templates = system.gram, system.templates
     used = sorted({t for t, _ in directions})
-    products = {
-        (r, s): np.zeros((gram.k[r], gram.k[r], gram.k[s], gram.k[s])) for r in used for s in used if r >= s
-    }
+    products = {(r, s): np.zeros((gram.k[r], gram.k[r], gram.k[s], gram.k[s])) for r in used for s in used if r >= s}
     for s in used:
         step = max(1, BATCH_CELLS // max(gram.q * gram.k[s], 1))
         for first in range(0, gram.m[s], step):
