@@ -124,8 +124,11 @@ def test_factors_apply_level_by_level():
 def test_eliminable_terms_prefers_the_largest_and_merges_same_levels():
     g, _ = gram()
     assert eliminable_terms(g) == (0,)
-    same = BlockGram((4, 4), (2, 1), {**g.pairs, (1, 1): g.pairs[0, 0], (1, 0): BlockPairs(
-        np.arange(4), np.arange(4), np.ones((4, 1, 2)))})
+    same = BlockGram(
+        (4, 4),
+        (2, 1),
+        {**g.pairs, (1, 1): g.pairs[0, 0], (1, 0): BlockPairs(np.arange(4), np.arange(4), np.ones((4, 1, 2)))},
+    )
     assert eliminable_terms(same) == (0, 1)
     off = BlockPairs(np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 2, 3]), np.ones((5, 1, 1)))
     assert eliminable_terms(BlockGram((4,), (1,), {(0, 0): off})) == ()

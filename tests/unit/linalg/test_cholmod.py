@@ -101,50 +101,43 @@ def test_refactor_a_b_a_gives_the_same_bits():
         np.testing.assert_array_equal(x, y)
 
 
+def fastest(system, runs=4):
+    """Return the shortest of several refactorisations: other work on the machine only ever adds time."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        system.refactor(templates(0.7, 1.3))
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
 @pytest.mark.parametrize("after", ["half_solve", "solve", "factor", "logdet", "all of them"])
 def test_factor_stays_supernodal(after):
-    """A factor converted to simplicial would be ten times slower for the rest of the fit.
+    """A factor converted to simplicial would be several times slower for the rest of the fit.
 
-    Timed against a fresh system; a conversion costs far more than the factor 3 allowed for a busy machine.
+    Timed against a fresh system; a conversion was seen to cost a factor from 3.4 upwards, of which 2 are allowed.
     """
     gram = crossed_gram(1500, 1200, 12000)
-    t = templates(0.7, 1.3)
-
-    def fastest(system, runs=3):
-        times = []
-        for _ in range(runs):
-            start = time.perf_counter()
-            system.refactor(t)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
     fresh = fastest(CholmodSystem(gram))
     system = CholmodSystem(gram)
-    system.refactor(t)
+    system.refactor(templates(0.7, 1.3))
     C = np.ones((gram.q, 2))
-    if after == "all of them":
-        for columns in range(2):
-            system.half_solve(C[:, : columns + 1])
-            system.solve(C)
-    else:
-        method = getattr(system, after)
-        method(C) if after in ("half_solve", "solve") else method()
-    assert fastest(system) < 3 * fresh + 0.005
+    for name in ("half_solve", "solve", "factor", "logdet"):
+        if after in (name, "all of them"):
+            method = getattr(system, name)
+            method(C) if name.endswith("solve") else method()
+    assert fastest(system) < 2 * fresh
 
 
+@pytest.mark.skipif(cholmod._adapter() is not cholmod._Adapter04, reason="a trap of scikit-sparse 0.4")
 def test_default_of_scikit_sparse_is_the_trap():
-    """The guard above is needed: solve_L by default converts the factor. Fails when a new version no longer does."""
+    """The guard above is needed, and a conversion is slow enough to be seen by it."""
     gram = crossed_gram(1500, 1200, 12000)
     system = CholmodSystem(gram)
-    system.refactor(templates(0.7, 1.3))
-    start = time.perf_counter()
-    system.refactor(templates(0.7, 1.3))
-    before = time.perf_counter() - start
+    before = fastest(system)
     factor = system._adapter._factor
     factor.solve_L(factor.apply_P(np.ones((gram.q, 1))))
-    start = time.perf_counter()
-    system.refactor(templates(0.7, 1.3))
-    assert time.perf_counter() - start > 1.5 * before
+    assert fastest(system) > 2 * before
 
 
 def indefinite(gram):
