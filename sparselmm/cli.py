@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sparselmm: {error}", file=sys.stderr)
         return INTERRUPTED
     except SparseLMMError as error:
-        print(f"sparselmm: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"sparselmm: {_one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
         # the reader (head, less) has gone; what Python still flushes on exit goes nowhere
@@ -63,6 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sparselmm: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _one_line(message: str) -> str:
+    """Return a message on one line; a caret below a formula becomes an arrow inside it."""
+    lines = message.splitlines()
+    if len(lines) >= 2 and lines[-1].strip("^ ") == "" and "^" in lines[-1]:
+        at = lines.pop().index("^")
+        lines[-1] = f"{lines[-1][:at]}-->{lines[-1][at:]}"
+    return " ".join(" ".join(lines).split())
 
 
 class _Version(argparse.Action):

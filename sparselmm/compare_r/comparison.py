@@ -16,6 +16,9 @@ __all__ = ["Comparison", "ComparisonRow", "Estimate", "pair_up"]
 #: Relative rounding error allowed to two evaluations of the same criterion at the same theta.
 DEFINITION_TOLERANCE = 1e-8
 
+#: Relative difference of two criteria that is only rounding.
+ROUNDING = 1e-13
+
 _TITLES = {
     "fixed effect": "Fixed effects",
     "std. error": "Standard errors",
@@ -160,8 +163,8 @@ class Comparison:
 
     def _criteria(self) -> list[str]:
         gap = self.criterion_here - self.criterion_r
-        if gap == 0:
-            verdict = "equal"
+        if abs(gap) <= ROUNDING * max(1.0, abs(self.criterion_r)):
+            verdict = "equal but for rounding"
         else:
             verdict = f"lower {'here' if gap < 0 else 'in R'} by {abs(gap):.2g}"
         lines = [f"{self.criterion_name}: {self.criterion_here:.8f} here, {self.criterion_r:.8f} in R; {verdict}"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sparselmm.compare_r.exchange import ExchangeColumn, ExchangeTable
 
-__all__ = ["RModel", "r_formula", "write_r_script"]
+__all__ = ["REPETITIONS", "SECONDS_TO_SPEND", "RModel", "r_formula", "write_r_script"]
 
 _SPELLINGS = (
     (re.compile(r"\*\*"), "^"),
@@ -71,11 +71,17 @@ result <- object(
 )
 """.strip()
 
-# Quick fits are timed again: the first call of a session pays for loading.
+#: Further fits for the time, made while the fits together took less than this, in both programs.
+REPETITIONS, SECONDS_TO_SPEND = 3, 5
+
+# Quick fits are timed again: the first one of a session pays for loading.
 _TIMING = """
 fit_once <- function() {fit}
-seconds <- system.time(fit <- fit_once())[["elapsed"]]
-for (repetition in 1:3) if (seconds < 1) seconds <- min(seconds, system.time(fit_once())[["elapsed"]])
+times <- system.time(fit <- fit_once())[["elapsed"]]
+while (length(times) <= {repetitions} && sum(times) <= {spend}) {{
+  times <- c(times, system.time(fit_once())[["elapsed"]])
+}}
+seconds <- min(times)
 """.strip()
 
 _TIGHT_FIT = """
@@ -200,10 +206,14 @@ def _fit(model: RModel) -> str:
         arguments.append(f"offset = {_name(model.offset)}")
     call = f"lmer({', '.join(arguments)})"
     if not model.tight:
-        return _TIMING.format(fit=call)
+        return _timing(call)
     tight = call[:-1] + ", control = control"
     preparation = _TIGHT_FIT.format(call=tight + ")", call_again=tight + ', start = getME(first, "theta"))')
-    return preparation + "\n" + _TIMING.format(fit="fit_tightly()")
+    return preparation + "\n" + _timing("fit_tightly()")
+
+
+def _timing(call: str) -> str:
+    return _TIMING.format(fit=call, repetitions=REPETITIONS, spend=SECONDS_TO_SPEND)
 
 
 def _name(column: str) -> str:

@@ -96,7 +96,7 @@ def test_categorical(run, sleepstudy):
         (["fit", "y ~ x + (1 | g)", "none.parquet"], "cannot read none.parquet"),
         (["fit", "y ~ x + (1 | g)", "data.xlsx"], "should end in .csv"),
         (["fit", "Reaction ~ Dais + (1 | Subject)", "--dataset", "sleepstudy"], "Days"),
-        (["fit", "Reaction ~ Days + (1 | Subject", "--dataset", "sleepstudy"], "Subject"),
+        (["fit", "Reaction ~ Days + (1 | Subject", "--dataset", "sleepstudy"], "Days + -->(1 | Subject"),
         (["fit", "Reaction ~ Days", "--dataset", "sleepstudy"], "random"),
         (["fit", *SLEEPSTUDY, "--categorical", "Tag"], "no column 'Tag'"),
         (["fit", *SLEEPSTUDY, "--weights", "nothing"], "nothing"),

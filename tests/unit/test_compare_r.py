@@ -179,6 +179,7 @@ def _live(formula, data, **options):
         ("Reaction ~ 0 + (1 | Subject)", "sleepstudy", {"reml": False}),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Singular fit")
 def test_live(formula, name, options):
     comparison = _live(formula, slm.load_dataset(name), **options)
     assert comparison is None or (comparison.agrees and comparison.criterion_at_r is not None), str(comparison)
