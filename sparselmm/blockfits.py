@@ -192,12 +192,12 @@ def _derivatives(
 def minimize_blocks(
     products: BlockProducts, xp: CrossProducts, parameters: ParameterMap, criterion: Criterion, start: FloatArray
 ) -> tuple[FloatArray, BlockState, BoolArray]:
-    """Return parameters (R, n), the state there, and which responses converged.
+    """Return parameters (R, n), the state there, and which responses converged; start is (n,) or (R, n).
 
     Damped Newton steps; a response whose step is refused tries a quarter of it.
     """
     dT, R = merged_derivatives(parameters), len(products.YY)
-    par = np.broadcast_to(start, (R, len(start))).copy()
+    par = np.broadcast_to(start, (R, start.shape[-1])).copy()
     typical = np.concatenate(
         [
             np.max(np.abs(s.dtemplate()) * (0.5 / scale)[:, None], axis=(1, 2))

@@ -155,9 +155,7 @@ def certify(
         )
     boundary = sum(c.decrease for c in checks)
     tolerance = max(TOLERANCE, 1e-11 * abs(found.value))
-    return Convergence(
-        interior + boundary < tolerance, interior, boundary, tolerance, found.gradient, tuple(checks)
-    )
+    return Convergence(interior + boundary < tolerance, interior, boundary, tolerance, found.gradient, tuple(checks))
 
 
 def leave_boundary(

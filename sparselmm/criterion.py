@@ -11,8 +11,15 @@ import numpy as np
 class Criterion(Protocol):
     """A profiled criterion: minus twice the (restricted) log-likelihood at the best β and σ."""
 
-    name: str
-    reml: bool
+    @property
+    def name(self) -> str:
+        """What it is called in reports."""
+        ...
+
+    @property
+    def reml(self) -> bool:
+        """Whether it is restricted."""
+        ...
 
     def df(self, n: int, p: int) -> int:
         """Return the divisor of pwrss in the estimate of σ²."""

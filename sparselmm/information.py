@@ -72,9 +72,7 @@ def omega_information(
         slabs[a:b, i] = np.asarray(B @ block).reshape(b - a, p + 1)
     flat = slabs.reshape(gram.q, n * (p + 1))
     AV = gram.dot(flat)
-    solved = apply_factor(
-        pls.system.solve(apply_transposed(AV, solution.templates, gram)), solution.templates, gram
-    )
+    solved = apply_factor(pls.system.solve(apply_transposed(AV, solution.templates, gram)), solution.templates, gram)
     RV = (AV - gram.dot(solved)).reshape(gram.q, n, p + 1)
     first = np.einsum("qa,qib->iab", C, slabs, optimize=True)  # C'(I⊗B_i)C
     second = np.tensordot(slabs, RV, (0, 0)).transpose(0, 2, 1, 3)  # C'(I⊗B_i) R (I⊗B_j) C

@@ -127,7 +127,8 @@ def response_sums(problem: Problem, Y: FloatArray) -> tuple[FloatArray, FloatArr
     weighted = W[:, None] * residual
     Z = [t.to_sparse() for t in with_centred_terms(design, xp.centres).terms]
     ZtWY = np.concatenate([z.T @ weighted for z in Z])
-    return b0.T, ZtWY, X.T @ weighted, np.einsum("nm,nm->m", residual, weighted)
+    squares = np.einsum("nm,nm->m", residual, weighted)
+    return np.asarray(b0.T), ZtWY, np.asarray(X.T @ weighted), np.asarray(squares)
 
 
 def _one_by_one(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs: int) -> ManyResults:

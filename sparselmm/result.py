@@ -18,8 +18,8 @@ from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.exceptions import Message
 from sparselmm.linalg.blocks import apply_factor
 from sparselmm.optimize import OptimizerReport
-from sparselmm.starting import column_scales
 from sparselmm.pls import Engine, PenalizedLeastSquares, PLSSolution
+from sparselmm.starting import column_scales
 
 CANCELLING = 1e5  # y'Wy over pwrss beyond which the residuals of the rows are summed once for accuracy
 

@@ -6,4 +6,4 @@ from sparselmm.api.model import LinearMixedModel, fit_many, lmer
 from sparselmm.api.simulation import simulate
 from sparselmm.api.stored import FittedModel, load
 
-__all__ = ["FittedModel", "LinearMixedModel", "MixedModelFit", "diagnose", "lmer", "load", "simulate"]
+__all__ = ["FittedModel", "LinearMixedModel", "MixedModelFit", "diagnose", "fit_many", "lmer", "load", "simulate"]

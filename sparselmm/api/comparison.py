@@ -120,9 +120,7 @@ def information_weights(*fits: MixedModelFit, refit: bool = True, names: Sequenc
     return table
 
 
-def _candidates(
-    fits: Sequence[Any], refit: bool, names: Sequence[str] | None
-) -> tuple[list[Candidate], list[str]]:
+def _candidates(fits: Sequence[Any], refit: bool, names: Sequence[str] | None) -> tuple[list[Candidate], list[str]]:
     """Return the fits ready to be compared, by maximum likelihood unless asked otherwise."""
     if len(fits) < 2:
         raise ParameterError("a comparison needs at least two fits; fit.anova() tests the terms of one")

@@ -217,7 +217,9 @@ class Diagnostics:
         frame = as_frame(self.source.table())
         if name not in frame:
             labels = ", ".join(dict.fromkeys(t.label for t in self.result.design.terms))
-            raise ParameterError(f"{name!r} is neither a grouping factor ({labels}) nor a column; {frame.suggestion(name)}")
+            raise ParameterError(
+                f"{name!r} is neither a grouping factor ({labels}) nor a column; {frame.suggestion(name)}"
+            )
         return frame.grouping(name)
 
 

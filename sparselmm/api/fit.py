@@ -262,7 +262,7 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Matrices):
         criterion = self.result.criterion_type if reml is None else criterion_for(bool(reml))
         problem = self.problem if y is None else self.problem.with_response(self._response(y))
         # close to this fit's θ, Newton steps alone are the shortest way; a boundary is no place to start from
-        nearby = {} if self.is_singular else {"start": self.theta, "optimizer": "newton"}
+        nearby: dict[str, Any] = {} if self.is_singular else {"start": self.theta, "optimizer": "newton"}
         return MixedModelFit(problem, fit_problem(problem, criterion, **nearby), self.source)
 
     def _response(self, y: npt.ArrayLike) -> FloatArray:

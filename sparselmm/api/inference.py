@@ -285,7 +285,7 @@ class Inference(Components):
         method = self._method(ddf)
         names, groups = _listed(specs), _listed(by)
         design = self.result.design
-        raw = raw_rows(encoding, self.source.table(), design.rows)
+        raw = raw_rows(encoding, self.source.table(), design.rows, offsets=True)
         offset = 0.0 if design.offset is None else float(np.mean(design.offset))
         found = marginal_means(encoding, raw, names, groups, at, offset)
         averaged = [a.name for a in axes(encoding, raw, at) if len(a.levels) > 1 and a.name not in (*names, *groups)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import FloatArray, IntArray
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import ParameterError
 from sparselmm.linalg import make_system
@@ -42,12 +42,12 @@ class Matrices:
     @property
     def L(self) -> sp.csc_array:
         """Sparse lower Cholesky factor with L L' = P(Λ'Z'WZΛ + I)P', (q, q)."""
-        return self._cholesky()[0]
+        return sp.csc_array(self._cholesky()[0])
 
     @property
-    def P(self) -> FloatArray:
+    def P(self) -> IntArray:
         """The fill-reducing permutation of `L`, (q,)."""
-        return self._cholesky()[1]
+        return np.asarray(self._cholesky()[1])
 
     def _cholesky(self) -> tuple[Any, Any]:
         """Return L and P in the user's coordinates."""
@@ -79,7 +79,8 @@ class Matrices:
         xp = self._plain_crossproducts
         templates = self.problem.engine.parameters.reported_templates(self.result.par)
         L, P = self._cholesky()
-        C = apply_transposed(np.linalg.solve(xp.basis.matrix.T, xp.ZtWXy[:, :-1].T).T, templates, xp.gram)
+        ZtWX = np.asarray(np.linalg.solve(xp.basis.matrix.T, xp.ZtWXy[:, :-1].T).T, dtype=np.float64)
+        C = apply_transposed(ZtWX, templates, xp.gram)
         return np.asarray(sp.linalg.spsolve_triangular(sp.csr_array(L), C[P], lower=True))
 
     def _spherical(self) -> FloatArray:

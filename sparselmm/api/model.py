@@ -67,7 +67,7 @@ class LinearMixedModel:
         49.5101
         """
         spec = parse_formula(formula, _column_names(data))
-        arguments = {
+        arguments: dict[str, Any] = {
             "weights": weights,
             "offset": offset,
             "contrasts": contrasts,
@@ -247,9 +247,7 @@ def lmer(
     return model.fit(reml, start=start, optimizer=optimizer, verbose=verbose)
 
 
-def fit_many(
-    model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = True, n_jobs: int = 1
-) -> pd.DataFrame:
+def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = True, n_jobs: int = 1) -> pd.DataFrame:
     """Fit one design to many responses.
 
     Parameters

@@ -21,7 +21,10 @@ from sparselmm.exceptions import UnsupportedError
 class CovarianceStructure(Protocol):
     """What the solver asks of a covariance structure for a term with k coefficients."""
 
-    k: int
+    @property
+    def k(self) -> int:
+        """Number of coefficients."""
+        ...
 
     @property
     def n_par(self) -> int:
@@ -116,12 +119,15 @@ class Unstructured:
         """Number of free parameters, k(k + 1)/2."""
         return self.k * (self.k + 1) // 2
 
-    n_theta = n_par
+    @property
+    def n_theta(self) -> int:
+        """Number of reported entries, k(k + 1)/2."""
+        return self.n_par
 
     def start(self) -> FloatArray:
         """Return the parameters of the identity."""
         rows, cols = self._entries
-        return (rows == cols).astype(float)
+        return np.asarray(rows == cols, dtype=np.float64)
 
     def lower(self) -> FloatArray:
         """Return 0 for the diagonal of T, -inf elsewhere."""
@@ -163,11 +169,11 @@ class Unstructured:
             T = T * np.sign(d)
         else:
             T = lower_factor(T @ T.T)
-        return T[self._entries]
+        return np.asarray(T[self._entries])
 
     def nearest(self, covariance: FloatArray) -> FloatArray:
         """Return the factor of the covariance."""
-        return lower_factor(covariance)[self._entries]
+        return np.asarray(lower_factor(covariance)[self._entries])
 
     def descent(self, S: FloatArray) -> FloatArray:
         """Return z z' for the eigenvector z of the smallest eigenvalue."""
@@ -202,7 +208,10 @@ class Diagonal:
         """Number of free parameters, k."""
         return self.k
 
-    n_theta = n_par
+    @property
+    def n_theta(self) -> int:
+        """Number of reported entries, k."""
+        return self.k
 
     def start(self) -> FloatArray:
         """Return ones."""
@@ -271,7 +280,10 @@ class HomogeneousDiagonal:
         """Number of free parameters, 1."""
         return 1
 
-    n_theta = n_par
+    @property
+    def n_theta(self) -> int:
+        """Number of reported entries, 1."""
+        return 1
 
     def start(self) -> FloatArray:
         """Return one."""
@@ -303,7 +315,7 @@ class HomogeneousDiagonal:
 
     def nearest(self, covariance: FloatArray) -> FloatArray:
         """Return the square root of the mean variance."""
-        return np.sqrt(np.maximum(np.array([np.mean(np.diag(covariance))]), 0.0))
+        return np.asarray(np.sqrt(np.maximum(np.array([np.mean(np.diag(covariance))]), 0.0)))
 
     def descent(self, S: FloatArray) -> FloatArray:
         """Return the identity."""
@@ -365,11 +377,12 @@ class Centred:
 
     def theta(self, par: FloatArray) -> FloatArray:
         """Return the entries of the reported template."""
-        return self.reported_template(par)[self.base._entries]
+        return np.asarray(self.reported_template(par)[self.base._entries])
 
     def par(self, theta: FloatArray) -> FloatArray:
         """Return the entries of the factor in centred coordinates."""
-        return triangular(np.linalg.solve(self._C, self.base.template(theta)))[self.base._entries]
+        inner = np.asarray(np.linalg.solve(self._C, self.base.template(theta)), dtype=np.float64)
+        return np.asarray(triangular(inner)[self.base._entries])
 
 
 def triangular(A: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ def batched_cholesky(A: FloatArray) -> FloatArray:
             raise NumericalError("a diagonal block of the penalized system is not positive definite")
         return np.sqrt(A)
     try:
-        return np.linalg.cholesky(A) if len(A) < 200 or A.shape[1] > 6 else _by_columns(A)
+        return np.asarray(np.linalg.cholesky(A)) if len(A) < 200 or A.shape[1] > 6 else _by_columns(A)
     except np.linalg.LinAlgError as error:
         raise NumericalError("a diagonal block of the penalized system is not positive definite") from error
 

@@ -147,7 +147,7 @@ Templates = tuple[FloatArray, ...]
 def scale_blocks(values: FloatArray, left: FloatArray, right: FloatArray) -> FloatArray:
     """Return left' B right for each block B, (nb, k_row, k_col)."""
     if left.shape == (1, 1) and right.shape == (1, 1):
-        return values * (left[0, 0] * right[0, 0])
+        return np.asarray(values * (left[0, 0] * right[0, 0]))
     out: FloatArray = left.T @ values @ right
     return out
 

@@ -279,9 +279,11 @@ def _lower_pattern(gram: BlockGram, keys: list[tuple[int, int]]) -> tuple[sp.csc
     order = np.lexsort((rows, cols))
     rows, cols, source = rows[order], cols[order], position[order]
     small = max(gram.q, len(rows)) < np.iinfo(np.int32).max
-    index_type = np.int32 if small else np.int64
-    indptr = np.searchsorted(cols, np.arange(gram.q + 1)).astype(index_type)
-    M = sp.csc_array((np.zeros(len(rows)), rows.astype(index_type), indptr), shape=(gram.q, gram.q))
+    indptr: Any = np.searchsorted(cols, np.arange(gram.q + 1))
+    indices: Any = rows
+    if small:
+        indptr, indices = indptr.astype(np.int32), indices.astype(np.int32)
+    M = sp.csc_array((np.zeros(len(rows)), indices, indptr), shape=(gram.q, gram.q))
     M.has_sorted_indices = True
     diagonal = np.flatnonzero(rows == cols)
     M.data[diagonal] = 1.0

@@ -215,8 +215,8 @@ def cholmod_cost(gram: BlockGram) -> SystemCost:
     place = np.empty(size, dtype=np.int64)
     place[order] = np.arange(size)
     r, c = place[rows], place[cols]
-    lower = sp.coo_array((np.ones(len(r), dtype=np.int8), (np.maximum(r, c), np.minimum(r, c))), shape=(size, size))
-    lower = lower.tocsr()
+    ones = np.ones(len(r), dtype=np.int8)
+    lower = sp.coo_array((ones, (np.maximum(r, c), np.minimum(r, c))), shape=(size, size)).tocsr()
     counts = column_counts(lower.indptr.astype(np.int64), lower.indices.astype(np.int64), size).astype(float)
     nonzeros, flops = float(counts.sum()), float((counts**2).sum())
     seconds = flops / SPARSE_RATE + nonzeros / 1e8 + OVERHEAD

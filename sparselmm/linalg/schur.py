@@ -345,8 +345,10 @@ class SchurSystem:
             return sp.csc_array(L11), P
         F = sp.block_diag(list(self._F), format="csr") if self._K > 1 else sp.diags_array(self._F[:, 0, 0])
         L21 = self._rest_times((F @ self._A12).T.toarray(), transposed=True)
-        lower = sp.block_array([[L11, None], [sp.csr_array(L21), sp.csr_array(np.triu(self._S).T)]])
-        return sp.csc_array(lower), P
+        empty = sp.csr_array((len(self._index1), self._q2))
+        top = sp.hstack([sp.csr_array(L11), empty])
+        bottom = sp.hstack([sp.csr_array(L21), sp.csr_array(np.triu(self._S).T)])
+        return sp.csc_array(sp.vstack([top, bottom])), P
 
 
 def _mirror_upper(S: FloatArray) -> None:

@@ -21,6 +21,12 @@ def set_threads(n: int | None) -> None:
     ----------
     n : int or None
         Number of threads, at least 1.
+
+    Examples
+    --------
+    >>> import sparselmm as slm
+    >>> slm.set_threads(1)
+    >>> slm.set_threads(None)
     """
     if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
         raise ParameterError(f"the number of threads must be a positive integer or None, not {n!r}")

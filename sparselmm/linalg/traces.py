@@ -197,4 +197,4 @@ class Eliminated:
             index = np.arange(mr)[:, None, None] * kr
             a, b = np.arange(kr)[None, :, None], np.arange(kr)[None, None, :]
             R[index + a, index + b] += inverse[r]
-        return R
+        return np.asarray(R)

@@ -73,7 +73,10 @@ class SmoothProblem(Protocol):
 class Optimizer(Protocol):
     """Minimizes a recorded problem from a start within lower bounds."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in reports."""
+        ...
 
     def minimize(self, problem: Recorder, start: FloatArray, lower: FloatArray) -> tuple[FloatArray, Status, str]:
         """Return the best parameters, the status and a message."""

@@ -44,9 +44,7 @@ class Nlopt:
                 break
         return x, status, text
 
-    def _run(
-        self, problem: Recorder, start: FloatArray, lower: FloatArray, step: float | None
-    ) -> tuple[Status, str]:
+    def _run(self, problem: Recorder, start: FloatArray, lower: FloatArray, step: float | None) -> tuple[Status, str]:
         import nlopt
 
         algorithm = {"bobyqa": nlopt.LN_BOBYQA, "nelder_mead": nlopt.LN_NELDERMEAD}[self.name]
