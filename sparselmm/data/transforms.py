@@ -16,6 +16,7 @@ from sparselmm.data.contrasts import Contrast, level_text, r_level_text
 from sparselmm.exceptions import DataError, FormulaError
 
 State = dict[str, Any]
+NAMES = "names of the columns"
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,8 @@ def _stateful(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def transform(state: State, x: Any, *args: Any, **kwargs: Any) -> Any:
         values = np.asarray(numbers(x, f"{name}()"), dtype=np.float64)
         present = ~np.isnan(values)
+        if values.ndim == 1 and not present.any() and NAMES in state:
+            return _without_values(state[NAMES], len(values))
         if values.ndim != 1 or not present.any():
             raise DataError(f"{name}() needs one column with values")
         args = tuple(np.asarray(a, dtype=np.float64) if isinstance(a, list) else _whole(a) for a in args)
@@ -274,9 +277,16 @@ def _stateful(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
                 result = function(state, values[present], *args, **kwargs)
         except (TypeError, ValueError, IndexError, KeyError, np.linalg.LinAlgError) as error:
             raise DataError(f"{name}(): {error}") from error
-        return _spread(result, present)
+        spread = _spread(result, present)
+        state.setdefault(NAMES, spread.names if isinstance(spread, Basis) else None)
+        return spread
 
     return transform
+
+
+def _without_values(names: tuple[str, ...] | None, n: int) -> Any:
+    """Return what a transform gives for n rows that all lack a value."""
+    return np.full(n, np.nan) if names is None else Basis(np.full((n, len(names)), np.nan), names)
 
 
 def _whole(value: Any) -> Any:

@@ -27,7 +27,7 @@ from sparselmm.pls import Engine
 
 BATCH_CELLS = 4_000_000
 CACHE_CELLS = 16_000_000
-DIRECT_SHARE = 0.25
+DIRECT_SHARE, DIRECT_ROWS = 0.25, 500
 
 Open = Callable[[], AbstractContextManager[PenalizedSystem]]
 
@@ -161,7 +161,7 @@ class InverseEntries:
 
     def quadratic(self, parts: Sequence[Part | None], n: int) -> FloatArray:
         """Return c'M⁻¹c for each of n rows, (n,), c from the parts of the terms present."""
-        if any(isinstance(part, MatrixPart) for part in parts) or n <= DIRECT_SHARE * self._gram.q:
+        if any(isinstance(part, MatrixPart) for part in parts) or n <= min(DIRECT_SHARE * self._gram.q, DIRECT_ROWS):
             return self._direct(parts, n)
         centred = {
             t: TermPart(part.codes, part.Z @ C)

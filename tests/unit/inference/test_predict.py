@@ -225,9 +225,9 @@ def test_entries_by_pairs_need_no_order():
     joint = fit._joint()
     parts = (TermPart(np.array([-1, 2, 0]), RNG.normal(size=(3, 2))), TermPart(np.array([1, -1, 0]), np.ones((3, 1))))
     X = RNG.normal(size=(3, 2))
-    few = error_variance(joint, InverseEntries(joint.gram, joint.open), X, parts)
+    few = error_variance(joint, InverseEntries(joint), X, parts)
     many = tuple(TermPart(np.tile(p.codes, 40), np.tile(p.Z, (40, 1))) for p in parts)
-    found = error_variance(joint, InverseEntries(joint.gram, joint.open), np.tile(X, (40, 1)), many)
+    found = error_variance(joint, InverseEntries(joint), np.tile(X, (40, 1)), many)
     np.testing.assert_allclose(found, np.tile(few, 40), rtol=1e-12)
 
 
@@ -260,6 +260,35 @@ def test_missing_values_give_missing_predictions():
     pd.testing.assert_frame_equal(found.iloc[4:], expected.iloc[4:])
     population = fit.predict(new, re_form="~0")
     assert list(population.isna()) == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ poly(x, 2) + (scale(x) | g)", "y ~ bs(x, df=4) + (1 | g)", "y ~ ns(x, df=3) + (1 | g)"]
+)
+def test_chunks_of_missing_values_give_missing_predictions(formula):
+    fit = make(formula)
+    new = DATA.assign(x=DATA.x.where(DATA.index >= 40))
+    found = fit.predict(new, se=True, chunk_rows=20)
+    assert found.iloc[:40].isna().all().all()
+    pd.testing.assert_frame_equal(found.iloc[40:], fit.predict(DATA.iloc[40:], se=True))
+
+
+def test_solvers_agree_on_a_larger_design():
+    rng = np.random.default_rng(3)
+    n = 4000
+    data = pd.DataFrame({"x": rng.normal(size=n), "g": rng.integers(0, 300, n), "h": rng.integers(0, 150, n)})
+    data["y"] = data.x + rng.normal(size=300)[data.g] + rng.normal(size=n)
+    new = pd.DataFrame({"x": rng.normal(size=3000), "g": rng.integers(0, 330, 3000), "h": rng.integers(0, 160, 3000)})
+    fits = [
+        slm.LinearMixedModel.from_formula("y ~ x + (x || g) + (x | h)", data, solver=s).at([0.6, 0.3, 0.5, 0.1, 0.2])
+        for s in ("cholmod", "schur")
+    ]
+    first, second = (f.predict(new, se=True, allow_new_levels=True, chunk_rows=2500) for f in fits)
+    pd.testing.assert_frame_equal(first, second, rtol=1e-8)
+    few = fits[1].predict(new.iloc[:30], se=True, allow_new_levels=True)
+    pd.testing.assert_frame_equal(few, second.iloc[:30], rtol=1e-8)
+    for a, b in zip(*(f.ranef(condvar=True).values() for f in fits)):
+        np.testing.assert_allclose(a.cov, b.cov, atol=1e-9)
 
 
 def test_rows_left_out_are_padded():
