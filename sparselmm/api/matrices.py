@@ -111,9 +111,9 @@ class Matrices:
         Parameters
         ----------
         name : str
-            One of ``X``, ``Z``, ``Zt``, ``Ztlist``, ``y``, ``mu``, ``u``, ``b``, ``theta``, ``beta``, ``fixef``, ``sigma``,
-            ``Lambda``, ``Lambdat``, ``L``, ``P``, ``RX``, ``RZX``, ``cnms``, ``flist``, ``Gp``, ``Tlist``, ``weights``,
-            ``offset``, ``n``, ``p``, ``q``, ``devcomp``.
+            One of ``X``, ``Z``, ``Zt``, ``Ztlist``, ``y``, ``mu``, ``u``, ``b``, ``theta``, ``beta``, ``fixef``,
+            ``sigma``, ``Lambda``, ``Lambdat``, ``L``, ``P``, ``RX``, ``RZX``, ``cnms``, ``flist``, ``Gp``, ``Tlist``,
+            ``weights``, ``offset``, ``n``, ``p``, ``q``, ``devcomp``.
         """
         design, r = self.result.design, self.result
         table = {

@@ -1,0 +1,1 @@
+"""What follows from a fit: tests, intervals, prediction, simulation, diagnostics."""

@@ -21,7 +21,7 @@ def batched_cholesky(A: FloatArray) -> FloatArray:
 
 
 def _by_columns(A: FloatArray) -> FloatArray:
-    m, k, _ = A.shape
+    k = A.shape[1]
     L = np.zeros_like(A)
     for j in range(k):
         pivot = A[:, j, j] - np.einsum("mi,mi->m", L[:, j, :j], L[:, j, :j])

@@ -163,7 +163,7 @@ def refuse_if_too_large(plan: Plan) -> None:
     if not plan.fits_in_memory:
         assert plan.memory is not None
         raise PlanError(
-            f"the factorisation needs {plan.chosen.bytes / GIGA:.3g} GB and {plan.memory / GIGA:.3g} GB are available:\n"
+            f"the factorisation needs {plan.chosen.bytes / GIGA:.3g} GB, {plan.memory / GIGA:.3g} GB are available:\n"
             f"{plan}"
         )
 
