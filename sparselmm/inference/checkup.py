@@ -123,7 +123,7 @@ def _constant_within(term: GroupedTerm, a: int) -> bool:
 def check_pairs(design: Design) -> Iterator[Message]:
     """Identical, nested, crossed and disconnected grouping factors."""
     for a, b in combinations(grouped(design), 2):
-        cells = pd.unique(pd.Series(a.codes * np.int64(b.m) + b.codes)).astype(np.int64)
+        cells: IntArray = np.asarray(pd.unique(a.codes * np.int64(b.m) + b.codes), dtype=np.int64)
         per_a, per_b = np.bincount(cells // b.m, minlength=a.m), np.bincount(cells % b.m, minlength=b.m)
         if a.m == b.m == len(cells):
             what = f"{a.label} and {b.label} describe the same {a.m} groups: their variances cannot be told apart."
@@ -138,7 +138,9 @@ def check_pairs(design: Design) -> Iterator[Message]:
 
 def _nested(inner: GroupedTerm, outer: GroupedTerm) -> Message:
     what = f"{inner.label} is nested in {outer.label}: each of its {inner.m} levels occurs in one level of it."
-    return Message("nested", "info", what, f"Labels are unique, so (1 | {outer.label}/{inner.label}) is the same model.")
+    return Message(
+        "nested", "info", what, f"Labels are unique, so (1 | {outer.label}/{inner.label}) is the same model."
+    )
 
 
 def _crossed(a: GroupedTerm, b: GroupedTerm, cells: IntArray, n: int) -> Iterator[Message]:
@@ -152,15 +154,12 @@ def _crossed(a: GroupedTerm, b: GroupedTerm, cells: IntArray, n: int) -> Iterato
         yield Message("disconnected", "note", what, how)
     filled = len(cells) / (a.m * b.m)
     simple = ":" not in a.label and ":" not in b.label
+    swapped = (cells % b.m) * a.m + cells // b.m
+    for inner, outer, keys in ((b, a, cells), (a, b, swapped)) if simple else ():
+        if _reused_labels(inner, outer, keys):
+            yield _labels_reused(inner, outer)
+            return
     inner, outer = (a, b) if a.m <= b.m else (b, a)
-    if simple and _reused_labels(inner, outer, cells if inner is b else (cells % b.m) * a.m + cells // b.m):
-        what = (
-            f"Each level of {outer.label} uses the first few labels of {inner.label} ({some(list(inner.levels))}): "
-            f"these look like labels used again, not like the same {inner.m} things everywhere."
-        )
-        how = f"If {inner.label} {inner.levels[0]} differs between levels of {outer.label}, write (1 | {outer.label}/{inner.label})."
-        yield Message("labels_reused", "warning", what, how)
-        return
     text = "completely crossed" if len(cells) == a.m * b.m else f"crossed, {100 * filled:.3g} % of the cells filled"
     what = f"{a.label} and {b.label} are {text} ({n / len(cells):.3g} rows per filled cell)."
     how = ""
@@ -170,6 +169,16 @@ def _crossed(a: GroupedTerm, b: GroupedTerm, cells: IntArray, n: int) -> Iterato
             f"write (1 | {outer.label}/{inner.label})."
         )
     yield Message("crossed", "info", what, how)
+
+
+def _labels_reused(inner: GroupedTerm, outer: GroupedTerm) -> Message:
+    what = (
+        f"Each level of {outer.label} uses the first few labels of {inner.label} ({some(list(inner.levels))}): "
+        f"these look like labels used again, not like the same {inner.m} things everywhere."
+    )
+    nested = f"(1 | {outer.label}/{inner.label})"
+    how = f"If {inner.label} {inner.levels[0]} differs between levels of {outer.label}, write {nested}."
+    return Message("labels_reused", "warning", what, how)
 
 
 def component_sizes(rows: IntArray, cols: IntArray, m_row: int, m_col: int) -> IntArray:
@@ -197,8 +206,12 @@ def check_fixed_groups(design: Design) -> Iterator[Message]:
         R = triangular_factor(np.column_stack([design.X, Z]))
         left = np.sqrt((R[design.p :, design.p :] ** 2).sum(axis=0)) / np.sqrt(np.bincount(term.codes))
         if left.max() < 1e-7:
-            what = f"The fixed effects hold a parameter for each level of {term.label}; nothing is left for its variance."
-            yield Message("fixed_and_random", "warning", what, f"Take {term.label} out of the fixed or the random part.")
+            what = (
+                f"The fixed effects hold a parameter for each level of {term.label}; nothing is left for its variance."
+            )
+            yield Message(
+                "fixed_and_random", "warning", what, f"Take {term.label} out of the fixed or the random part."
+            )
 
 
 # --- the fixed part ----------------------------------------------------------------------------------
@@ -231,7 +244,9 @@ def check_fixed(design: Design) -> Iterator[Message]:
     high = [f"{c} ({v:.3g})" for c, v in zip(design.columns, vif) if v > HIGH_VIF]
     if high:
         what = f"Fixed effects nearly depend on each other; variance inflation factors: {some(high, 6)}."
-        how = "Their separate estimates are imprecise, their sum is not; centre before products and powers, or drop one."
+        how = (
+            "Their separate estimates are imprecise, their sum is not; centre before products and powers, or drop one."
+        )
         yield Message("collinear", "note", what, how)
     elif condition > HIGH_CONDITION:
         what = f"The condition number of the scaled fixed-effects matrix is {condition:.3g}."

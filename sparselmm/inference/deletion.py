@@ -78,10 +78,10 @@ def split_rows(design: Design, basis: Basis, residuals: FloatArray, codes: IntAr
 
 
 def _compressed(Z: sp.csr_array, X: FloatArray, e: FloatArray) -> GroupRows:
-    touched, local = np.unique(Z.indices, return_inverse=True)
+    found, local = np.unique(Z.indices, return_inverse=True)
+    touched: IntArray = found.astype(np.int64)
     n, c, p = Z.shape[0], len(touched), X.shape[1]
     small = sp.csr_array((Z.data, local, Z.indptr), shape=(n, c))
-    touched = touched.astype(np.int64)
     if n <= 2 * (c + p + 1):
         return GroupRows(touched, small, X, e, n)
     R = np.zeros((0, c + p + 1))

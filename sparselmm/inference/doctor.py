@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from textwrap import fill
 
@@ -119,7 +119,7 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         table = self.terms_frame().to_html(index=False, float_format=lambda v: f"{v:.3g}")
         items = "".join(
-            f"<li><b>{escape(f.severity)}</b> <code>{escape(f.code)}</code>: {escape(f.what)} <i>{escape(f.how)}</i></li>"
+            f"<li><b>{f.severity}</b> <code>{escape(f.code)}</code>: {escape(f.what)} <i>{escape(f.how)}</i></li>"
             for f in self.findings
         )
         return f"<p><code>{escape(self.title)}</code></p>{table}<p>{self._verdict()}</p><ul>{items}</ul>"
@@ -149,7 +149,7 @@ def diagnose_result(result: FitResult, title: str) -> Diagnosis:
     found = [*messages, *before.findings, *_check_convergence(result), *_check_correlations(result)]
     found += _check_reliability(result, reliability)
     found += _check_outliers(result)
-    terms = tuple(TermOverview(*(*vars(t).values(),)[:-1], float(r)) for t, r in zip(before.terms, reliability))
+    terms = tuple(replace(t, reliability=float(r)) for t, r in zip(before.terms, reliability))
     return Diagnosis(title, _sorted(found), terms)
 
 
@@ -164,7 +164,7 @@ def _overview(design: Design) -> Iterator[TermOverview]:
             counts = np.bincount(t.codes, minlength=t.m)
             sizes = float(counts.min()), float(np.median(counts)), float(counts.max())
         else:
-            sizes = (float("nan"),) * 3
+            sizes = float("nan"), float("nan"), float("nan")
         yield TermOverview(name, t.m, t.k, *sizes)
 
 
@@ -207,7 +207,9 @@ def _check_reliability(result: FitResult, reliability: FloatArray) -> Iterator[M
                 f"The data say little about single levels of {t.label}: their conditional modes recover "
                 f"{100 * r:.2g} % of the estimated variance."
             )
-            yield Message("little_information", "note", what, "Do not rank its levels; the variance itself may be sound.")
+            yield Message(
+                "little_information", "note", what, "Do not rank its levels; the variance itself may be sound."
+            )
 
 
 def _check_outliers(result: FitResult) -> Iterator[Message]:
@@ -219,7 +221,7 @@ def _check_outliers(result: FitResult) -> Iterator[Message]:
         worst = far[np.argsort(-np.abs(standardized[far]))]
         rows = [f"{result.design.index[i]} ({standardized[i]:+.1f})" for i in worst]
         what = (
-            f"{len(far)} rows have standardized residuals beyond ±{OUTLIER:g}, where about {expected:.2g} are expected: "
-            f"{some(rows, 5)}."
+            f"{len(far)} rows have standardized residuals beyond ±{OUTLIER:g}, where about {expected:.2g} are "
+            f"expected: {some(rows, 5)}."
         )
         yield Message("outliers", "note", what, "Look at these rows, and at fit.plot.qq() and fit.influence().")

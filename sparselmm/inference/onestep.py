@@ -5,7 +5,8 @@ With Q = Z'P restricted to the group's (compressed) rows and P_gg = LL' as in `d
     Z'PZ without g = Z'PZ - (QL'⁻¹)(QL'⁻¹)',    Z'Py without g = Z'Py - Q P_gg⁻¹ẽ
 
 give S_t, the gradient and the average information without the group; for ML, V⁻¹ takes the place of
-P in S_t. The step ΔΩ then moves β to first order and pwrss to second order.
+P in S_t. What the exact Hessian of all data has beyond its average information is added. The step
+ΔΩ then moves β to first order and pwrss to second order.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.criterion import Criterion
-from sparselmm.derivatives import Scores, omega_derivatives, scores
+from sparselmm.derivatives import Scores, differentiate, omega_derivatives, scores
 from sparselmm.inference.deletion import Columns, FixedTheta, GroupRows, Kernel
+from sparselmm.information import exact_hessian
 from sparselmm.linalg.blocks import BlockGram, apply_transposed
 from sparselmm.optimize.newton import trust_region_step
 from sparselmm.pls import PenalizedLeastSquares, PLSSolution
@@ -42,6 +44,8 @@ class FullData:
         Σ_l B_l ⊗ B_l per term.
     typical : (n_par,) array
         Sizes of the parameters that matter.
+    correction : (n_par, n_par) array
+        Exact Hessian of the full data less its average information; added to that of the rest.
     """
 
     pls: PenalizedLeastSquares
@@ -51,6 +55,7 @@ class FullData:
     information: tuple[FloatArray, ...]
     BB: tuple[FloatArray, ...]
     typical: FloatArray
+    correction: FloatArray
 
     @property
     def gram(self) -> BlockGram:
@@ -69,7 +74,8 @@ def full_data(pls: PenalizedLeastSquares, solution: PLSSolution, criterion: Crit
         information.append(S[t] + (df / solution.pwrss) * _outer(s)[:, :, 0, 0])
         BB.append(_outer(B))
     typical = CriterionAt(pls, criterion).typical(solution.par)
-    return FullData(pls, solution, criterion, found, tuple(information), tuple(BB), typical)
+    correction = exact_hessian(pls, criterion, solution).profiled - differentiate(pls, criterion, solution).hessian
+    return FullData(pls, solution, criterion, found, tuple(information), tuple(BB), typical, correction)
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,8 @@ def quadratic_forms(data: FullData, V: FloatArray, n_par: int) -> FloatArray:
     H = data.pls.system.half_solve(apply_transposed(AV, data.solution.templates, gram))
     shape = (len(V), -1, n_par)
     left: FloatArray = np.einsum("qga,qgb->gab", V.reshape(shape), AV.reshape(shape), optimize=True)
-    return left - np.einsum("qga,qgb->gab", H.reshape(shape), H.reshape(shape), optimize=True)
+    left -= np.einsum("qga,qgb->gab", H.reshape(shape), H.reshape(shape), optimize=True)
+    return left
 
 
 def newton_step(
@@ -211,7 +218,7 @@ def newton_step(
     df = data.criterion.df(xp.n - group.n_rows, xp.p)
     a = V.T @ found.s
     gradient, curvature = _along_par(data, found.S)
-    hessian = curvature + df * (K / fixed.pwrss - np.outer(a, a) / fixed.pwrss**2)
+    hessian = curvature + df * (K / fixed.pwrss - np.outer(a, a) / fixed.pwrss**2) + data.correction
     scale = np.maximum(np.abs(data.solution.par), data.typical)
     step, _ = trust_region_step(scale * gradient, scale[:, None] * hessian * scale, 1.0)
     step = step * scale

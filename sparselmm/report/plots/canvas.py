@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import BackendError
 
 if TYPE_CHECKING:
@@ -69,12 +69,16 @@ def label_points(ax: Axes, x: FloatArray, y: FloatArray, names: list[str], how_m
         ax.annotate(names[i], (x[i], y[i]), xytext=(4, 2), textcoords="offset points", fontsize="small")
 
 
-def running_median(x: FloatArray, y: FloatArray, bins: int = 30) -> tuple[FloatArray, FloatArray]:
-    """Return the medians of x and y in groups of equal size along x."""
+def legend_outside(ax: Axes, title: str) -> None:
+    """Put the legend to the right of the axes, where it hides no data."""
+    ax.legend(frameon=False, fontsize="small", title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def running_mean(x: FloatArray, y: FloatArray, bins: int = 30) -> tuple[FloatArray, FloatArray]:
+    """Return the means of x and y in groups of equal size along x."""
     order = np.argsort(x, kind="stable")
-    parts = np.array_split(order, max(2, min(bins, len(x) // 8)))
-    centres = np.array([np.median(x[p]) for p in parts if len(p)])
-    return centres, np.array([np.median(y[p]) for p in parts if len(p)])
+    parts = np.array_split(order, max(3, min(bins, len(x) // 15)))
+    return np.array([x[p].mean() for p in parts if len(p)]), np.array([y[p].mean() for p in parts if len(p)])
 
 
 def normal_band(n: int, level: float = 0.95) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -85,19 +89,30 @@ def normal_band(n: int, level: float = 0.95) -> tuple[FloatArray, FloatArray, Fl
     tail = (1.0 - level) / 2.0
     expected = ndtri((i - 0.375) / (n + 0.25))
     low, high = betaincinv(i, n + 1 - i, tail), betaincinv(i, n + 1 - i, 1.0 - tail)
-    return expected, ndtri(low), ndtri(high)
+    return expected, np.asarray(ndtri(low), dtype=float), np.asarray(ndtri(high), dtype=float)
 
 
 def qq_on(ax: Axes, values: FloatArray, names: list[str] | None = None) -> None:
     """Draw a normal quantile plot of values standardized to variance one, with a 95 % pointwise band."""
-    values = np.asarray(values)[np.isfinite(values)]
+    finite = np.isfinite(values)
+    names = None if names is None else [name for name, keep in zip(names, finite) if keep]
+    values = np.asarray(values)[finite]
     order = np.argsort(values)
     expected, low, high = normal_band(len(values))
     ax.fill_between(expected, low, high, color=GREY, alpha=0.2, linewidth=0)
     ax.plot(expected, expected, color=GREY, linewidth=1)
-    points(ax, expected, values[order])
+    kept = _thinned(len(values))
+    points(ax, expected[kept], values[order][kept])
     if names is not None:
         outside = (values[order] < low) | (values[order] > high)
         size = np.where(outside, np.abs(values[order]), 0.0)
         shown = min(3, int(outside.sum()))
         label_points(ax, expected, values[order], [names[i] for i in order], shown, size)
+
+
+def _thinned(n: int, tail: int = 500, middle: int = 2000) -> IntArray:
+    """Return positions of order statistics to draw: all in the tails, some in the middle."""
+    if n <= 2 * tail + middle:
+        return np.arange(n)
+    inner = np.linspace(tail, n - tail - 1, middle).astype(np.int64)
+    return np.concatenate([np.arange(tail), inner, np.arange(n - tail, n)])

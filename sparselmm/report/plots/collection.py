@@ -13,7 +13,6 @@ from sparselmm.data.design import GroupedTerm
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.condvar import quantile
 from sparselmm.linalg.rank import triangular_factor
-from sparselmm.report.plots.canvas import DENSE_POINTS
 from sparselmm.report.plots.contour import draw_contour
 from sparselmm.report.plots.lines import draw_lines, fitted_lines
 from sparselmm.report.plots.modes import draw_caterpillar, draw_ranef_qq, draw_shrinkage, draw_shrinkage_line
@@ -28,21 +27,53 @@ class PlottableFit(Protocol):
     """The names that plots read from a fitted model."""
 
     @property
-    def result(self) -> FitResult: ...
+    def result(self) -> FitResult:
+        """The numbers."""
+        ...
+
     @property
-    def source(self) -> Any: ...
+    def source(self) -> Any:
+        """Formula, encoding and data."""
+        ...
+
     @property
-    def theta(self) -> FloatArray: ...
+    def theta(self) -> FloatArray:
+        """Relative covariance parameters, (n_theta,)."""
+        ...
+
     @property
-    def theta_names(self) -> tuple[str, ...]: ...
+    def theta_names(self) -> tuple[str, ...]:
+        """Their names."""
+        ...
+
     @property
-    def criterion_name(self) -> str: ...
-    def ranef(self, condvar: bool = ...) -> Any: ...
-    def residuals(self, kind: str = ...) -> pd.Series[float]: ...
-    def leverage(self) -> pd.Series[float]: ...
-    def cooks_distance(self) -> pd.Series[float]: ...
-    def influence(self, group: Any = ...) -> pd.DataFrame: ...
-    def evaluate(self, theta: Any) -> float: ...
+    def criterion_name(self) -> str:
+        """Name of the criterion."""
+        ...
+
+    def ranef(self, condvar: bool = ...) -> Any:
+        """Return conditional modes, with covariances on request."""
+        ...
+
+    def residuals(self, kind: str = ...) -> pd.Series[float]:
+        """Return residuals by row."""
+        ...
+
+    def leverage(self) -> pd.Series[float]:
+        """Return hat values by row."""
+        ...
+
+    def cooks_distance(self) -> pd.Series[float]:
+        """Return Cook's distances by row."""
+        ...
+
+    def influence(self, group: Any = ...) -> pd.DataFrame:
+        """Return what leaving out groups does."""
+        ...
+
+    def evaluate(self, theta: Any) -> float:
+        """Return the criterion at θ."""
+        ...
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +95,13 @@ class Plots:
     # --- random effects ----------------------------------------------------------------------------
 
     def caterpillar(
-        self, group: str | None = None, column: str | None = None, *, level: float = 0.95, sort: bool = True, ax: Any = None
+        self,
+        group: str | None = None,
+        column: str | None = None,
+        *,
+        level: float = 0.95,
+        sort: bool = True,
+        ax: Any = None,
     ) -> Any:
         """Draw conditional modes with normal intervals from their conditional standard deviations.
 
@@ -98,7 +135,9 @@ class Plots:
         keep = [column is None or c == column for c in found.modes.columns]
         return draw_ranef_qq(self._columns(found.modes, column), prior[keep], self._columns(found.sd, column), ax)
 
-    def shrinkage(self, group: str | None = None, columns: tuple[str, str] | None = None, *, ax: Axes | None = None) -> Axes:
+    def shrinkage(
+        self, group: str | None = None, columns: tuple[str, str] | None = None, *, ax: Axes | None = None
+    ) -> Axes:
         """Draw estimates within levels (least squares on the level's own rows) and where shrinkage moves them.
 
         Parameters
@@ -121,7 +160,7 @@ class Plots:
         modes = self.fit.result.term_modes[t] + centre
         within = within + centre
         if term.k == 1:
-            rows = np.bincount(term.codes, minlength=term.m)
+            rows = np.bincount(term.codes, minlength=term.m).astype(float)
             return draw_shrinkage_line(within[:, 0], modes[:, 0], rows, float(centre[0]), term.columns[0], ax)
         names = columns or (term.columns[0], term.columns[1])
         missing = [c for c in names if c not in term.columns]
@@ -146,9 +185,10 @@ class Plots:
 
     def qq(self, kind: str = "standardized", *, ax: Axes | None = None) -> Axes:
         """Draw normal quantiles of residuals with a 95 % pointwise band; rows outside it are named."""
-        values = self.fit.residuals(kind).dropna()
-        scaled = values.to_numpy() / (1.0 if "ized" in kind or kind == "scaled" else values.std())
-        return draw_qq(scaled, [str(i) for i in values.index], f"{kind.capitalize()} residuals", ax)
+        scaled = self._used(self.fit.residuals(kind))
+        if "ized" not in kind and kind != "scaled":
+            scaled = scaled / float(np.nanstd(scaled))
+        return draw_qq(scaled, self._row_names(), f"{kind.capitalize()} residuals", ax)
 
     def resid_fitted(self, by: str | None = None, kind: str = "pearson", *, ax: Axes | None = None) -> Any:
         """Draw residuals against fitted values.
@@ -164,7 +204,7 @@ class Plots:
             Where to draw.
         """
         result = self.fit.result
-        values, label = self.fit.residuals(kind).dropna().to_numpy(), f"{kind.capitalize()} residuals"
+        values, label = self._used(self.fit.residuals(kind)), f"{kind.capitalize()} residuals"
         if by is None:
             return draw_scatter(result.linear_predictor, values, ("Fitted values", label), True, ax)
         term = next((t for t in result.design.terms if t.label == by and isinstance(t, GroupedTerm)), None)
@@ -175,16 +215,17 @@ class Plots:
 
     def scale_location(self, *, ax: Axes | None = None) -> Axes:
         """Draw roots of absolute standardized residuals against fitted values: a slope means unequal variances."""
-        values = np.sqrt(np.abs(self.fit.residuals("standardized").dropna().to_numpy()))
+        values = np.sqrt(np.abs(self._used(self.fit.residuals("standardized"))))
         return draw_scatter(
             self.fit.result.linear_predictor, values, ("Fitted values", "√|standardized residual|"), False, ax
         )
 
     def leverage(self, *, ax: Axes | None = None) -> Axes:
         """Draw standardized residuals against leverages, with lines of equal Cook's distance."""
-        hat = self.fit.leverage().dropna()
-        values, cook = (x.dropna().to_numpy() for x in (self.fit.residuals("standardized"), self.fit.cooks_distance()))
-        return draw_leverage(hat.to_numpy(), values, max(len(self.fit.result.beta), 1), [str(i) for i in hat.index], cook, ax)
+        hat = self._used(self.fit.leverage())
+        values, cook = self._used(self.fit.residuals("standardized")), self._used(self.fit.cooks_distance())
+        p = max(len(self.fit.result.beta), 1)
+        return draw_leverage(hat, values, p, self._row_names(), cook, ax)
 
     def influence(self, group: str | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw Cook's distances of the levels of a grouping factor, or of the rows.
@@ -198,7 +239,7 @@ class Plots:
     # --- the criterion ---------------------------------------------------------------------------------
 
     def criterion_contour(
-        self, theta_i: str | int = 0, theta_j: str | int = 1, *, points: int = 25, ax: Axes | None = None
+        self, theta_i: str | int = 0, theta_j: str | int = 1, *, points: int = 21, ax: Axes | None = None
     ) -> Axes:
         """Draw the criterion over two entries of θ, the others at their estimates.
 
@@ -230,7 +271,15 @@ class Plots:
         title = f"Increase of the {self.fit.criterion_name}" + (" (others fixed)" if len(full) > 2 else "")
         return draw_contour(value, full[[i, j]], lower, (f"θ: {names[i]}", f"θ: {names[j]}", title), points, ax)
 
-    # --- names -------------------------------------------------------------------------------------------
+    # --- names and rows -------------------------------------------------------------------------------------------
+
+    def _used(self, values: pd.Series[float]) -> FloatArray:
+        """Return a series by row without the rows that were left out of the fit."""
+        design, found = self.fit.result.design, np.asarray(values, dtype=float)
+        return found if len(found) == design.n else found[design.rows]
+
+    def _row_names(self) -> list[str]:
+        return [str(i) for i in self.fit.result.design.index]
 
     def _labels(self) -> list[str]:
         return list(dict.fromkeys(t.label for t in self.fit.result.design.terms))
@@ -256,7 +305,9 @@ class Plots:
         if column is None:
             return frame
         if column not in frame:
-            raise ParameterError(f"{column!r} is not a random coefficient; there are {', '.join(map(str, frame.columns))}")
+            raise ParameterError(
+                f"{column!r} is not a random coefficient; there are {', '.join(map(str, frame.columns))}"
+            )
         return frame[[column]]
 
 
@@ -291,4 +342,4 @@ def estimates_within(result: FitResult, t: int) -> FloatArray:
     return out
 
 
-__all__ = ["DENSE_POINTS", "PlottableFit", "Plots", "estimates_within"]
+__all__ = ["Plots", "PlottableFit", "estimates_within"]

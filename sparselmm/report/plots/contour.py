@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COVERAGE = (0.5, 0.8, 0.95, 0.99)
+SHADES = ("#ffffff", "#eaf2fa", "#d6e5f4", "#bdd7ee", "#94bfe0")
 
 
 def contour_levels() -> FloatArray:
     """Return increases of the criterion that a χ² variable with 2 df exceeds with the complements of COVERAGE."""
-    return -2.0 * np.log1p(-np.array(COVERAGE))
+    levels: FloatArray = -2.0 * np.log1p(-np.array(COVERAGE))
+    return levels
 
 
 def ranges(
@@ -59,9 +61,12 @@ def draw_contour(
     x, y = np.linspace(x0, x1, points), np.linspace(y0, y1, points)
     best = value(centre)
     surface = np.array([[value(np.array([a, b])) - best for a in x] for b in y])
-    filled = np.concatenate([[0.0], levels, [4.0 * levels[-1]]])
-    ax.contourf(x, y, surface, levels=filled, cmap="Blues_r", extend="max")
+    surface = np.maximum(surface, 0.0)
+    filled = np.concatenate([[0.0], levels, [1.01 * max(float(surface.max()), 2.0 * levels[-1])]])
+    ax.contourf(x, y, surface, levels=filled, colors=SHADES)
     lines = ax.contour(x, y, surface, levels=levels, colors="black", linewidths=0.8)
-    ax.clabel(lines, fmt={v: f"{100 * c:.0f} %" for v, c in zip(lines.levels, COVERAGE)}, fontsize="small")
+    ax.clabel(
+        lines, fmt={v: f"{100 * c:.0f} %" for v, c in zip(lines.levels, COVERAGE)}, fontsize="small", inline_spacing=2
+    )
     ax.plot(*centre, marker="+", color=RED, markersize=12, markeredgewidth=2)
     return finish(ax, names[0], names[1], names[2])

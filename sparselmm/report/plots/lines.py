@@ -11,9 +11,20 @@ import pandas as pd
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.data import EncodingSpec
 from sparselmm.data.columns import Factor
+from sparselmm.data.design import GroupedTerm
 from sparselmm.data.frame import Frame, as_frame
 from sparselmm.exceptions import ParameterError
-from sparselmm.report.plots.canvas import BLUE, GREY, MARKERS, PALETTE, finish, new_axes, new_grid, points
+from sparselmm.report.plots.canvas import (
+    BLUE,
+    GREY,
+    MARKERS,
+    PALETTE,
+    finish,
+    legend_outside,
+    new_axes,
+    new_grid,
+    points,
+)
 from sparselmm.result import FitResult
 
 if TYPE_CHECKING:
@@ -63,12 +74,16 @@ def fitted_lines(result: FitResult, encoding: EncodingSpec, data: Any, x: str, g
     frame, design = as_frame(data), result.design
     own = [t for t, term in enumerate(encoding.terms) if term.label == group]
     if not own:
-        raise ParameterError(f"unknown grouping factor {group!r}; there are {', '.join({t.label for t in encoding.terms})}")
+        raise ParameterError(
+            f"unknown grouping factor {group!r}; there are {', '.join({t.label for t in encoding.terms})}"
+        )
     values = frame.column(x)
     if isinstance(values, Factor):
         raise ParameterError(f"{x!r} is a factor; fitted lines need a numeric variable")
     values = values[design.rows]
-    codes, m = getattr(design.terms[own[0]], "codes"), design.terms[own[0]].m
+    term = design.terms[own[0]]
+    assert isinstance(term, GroupedTerm)
+    codes, m = term.codes, term.m
     low, high = np.full(m, np.inf), np.full(m, -np.inf)
     np.minimum.at(low, codes, values)
     np.maximum.at(high, codes, values)
@@ -83,8 +98,10 @@ def fitted_lines(result: FitResult, encoding: EncodingSpec, data: Any, x: str, g
         Z = encoding.apply_term(t, rows).Z
         fitted += np.einsum("nk,nk->n", Z, np.repeat(result.term_modes[t], GRID_POINTS, axis=0))
     overall = _typical(frame, names, design.rows, np.zeros(design.n, dtype=np.int64), 1)
-    population = _fixed(encoding, result, pd.DataFrame({**{c: np.repeat(v, GRID_POINTS) for c, v in overall.items()}, x: span}))
-    levels = tuple(str(v) for v in design.terms[own[0]].levels)
+    population = _fixed(
+        encoding, result, pd.DataFrame({**{c: np.repeat(v, GRID_POINTS) for c, v in overall.items()}, x: span})
+    )
+    levels = tuple(str(v) for v in term.levels)
     return Lines(values, design.y, codes, levels, along, fitted.reshape(m, -1), span, population)
 
 
@@ -134,7 +151,7 @@ def _draw_colours(lines: Lines, names: tuple[str, str, str], ax: Axes) -> Axes:
         ax.plot(lines.along[i], lines.fitted[i], color=PALETTE[i], marker=MARKERS[i], markevery=[-1], linewidth=1.8,
                 label=level)  # fmt: skip
     ax.plot(lines.span, lines.population, color="black", linewidth=1.8, linestyle="--", label="population")
-    ax.legend(frameon=False, fontsize="small", title=names[2])
+    legend_outside(ax, names[2])
     return finish(ax, *names[:2])
 
 

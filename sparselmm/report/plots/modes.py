@@ -69,7 +69,9 @@ def draw_ranef_qq(modes: pd.DataFrame, prior_sd: FloatArray, sd: pd.DataFrame, a
     The mode of a level has variance (variance of the effect) - (conditional variance).
     """
     k = modes.shape[1]
-    axes = new_grid(1, k, (3.6 * k + 0.6, 3.6))[0] if ax is None else np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+    axes = (
+        new_grid(1, k, (3.6 * k + 0.6, 3.6))[0] if ax is None else np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+    )
     for j, here in enumerate(axes):
         spread = np.sqrt(np.maximum(prior_sd[j] ** 2 - sd.iloc[:, j].to_numpy() ** 2, 0.0))
         known = spread > 1e-6 * max(prior_sd[j], 1e-300)
@@ -92,13 +94,17 @@ def draw_shrinkage(
     ax.quiver(within[:, 0], within[:, 1], move[:, 0], move[:, 1], angles="xy", scale_units="xy", scale=1,
               color=GREY, width=0.004 if few else 0.0015, headwidth=4, alpha=0.9 if few else 0.35)  # fmt: skip
     size = 24 if few else 5
-    ax.scatter(within[:, 0], within[:, 1], s=size, facecolors="none", edgecolors=ORANGE, linewidths=1.0 if few else 0.4,
+    ax.scatter(within[:, 0], within[:, 1], s=size, facecolors="none", edgecolors=ORANGE, linewidths=1.0 if few else 0.7,
                label="within level", zorder=3)  # fmt: skip
     ax.scatter(modes[:, 0], modes[:, 1], s=size, color=BLUE, linewidths=0, label="conditional mode", zorder=4)
-    ax.scatter(*centre, marker="P", s=90, color="black", edgecolors="white", label="population", zorder=5)
+    ax.scatter(
+        centre[:1], centre[1:], marker="P", s=90, color="black", edgecolors="white", label="population", zorder=5
+    )
     # a few wild levels must not set the scale
     for axis, j in ((ax.set_xlim, 0), (ax.set_ylim, 1)):
-        low, high = np.quantile(within[:, j], [0.01, 0.99]) if len(within) > 200 else (within[:, j].min(), within[:, j].max())
+        low, high = (
+            np.quantile(within[:, j], [0.01, 0.99]) if len(within) > 200 else (within[:, j].min(), within[:, j].max())
+        )
         low, high = min(low, modes[:, j].min()), max(high, modes[:, j].max())
         axis(low - 0.06 * (high - low), high + 0.06 * (high - low))
     ax.legend(frameon=False, fontsize="small")

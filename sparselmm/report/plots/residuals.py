@@ -18,11 +18,12 @@ from sparselmm.report.plots.canvas import (
     RED,
     finish,
     label_points,
+    legend_outside,
     new_axes,
     new_grid,
     points,
     qq_on,
-    running_median,
+    running_mean,
 )
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ def draw_qq(values: FloatArray, names: list[str], ylabel: str, ax: Axes | None) 
 
 
 def draw_scatter(x: FloatArray, y: FloatArray, labels: tuple[str, str], zero: bool, ax: Axes | None) -> Axes:
-    """Draw points with their running median."""
+    """Draw points with their running mean."""
     ax = new_axes(ax)
     points(ax, x, y)
     if zero:
         ax.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
-    ax.plot(*running_median(x, y), color=RED, linewidth=1.6, label="running median")
+    ax.plot(*running_mean(x, y), color=RED, linewidth=1.6, label="running mean")
     ax.legend(frameon=False, fontsize="small")
     return finish(ax, *labels)
 
@@ -64,7 +65,7 @@ def draw_by_level(
             ax.scatter(fitted[on], values[on], s=18, color=PALETTE[i], marker=MARKERS[i], alpha=0.8, linewidths=0,
                        label=level)  # fmt: skip
         ax.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
-        ax.legend(frameon=False, fontsize="small", title=names[1])
+        legend_outside(ax, names[1])
         return finish(ax, "Fitted values", names[0])
     if ax is not None or len(levels) > GRID:
         return _draw_spread(values, codes, levels, names, new_axes(ax))
@@ -85,12 +86,15 @@ def draw_by_level(
 
 def _draw_spread(values: FloatArray, codes: IntArray, levels: list[str], names: tuple[str, str], ax: Axes) -> Axes:
     """Draw median and quartiles of the residuals of each level, sorted by spread."""
-    quartiles = pd.Series(values).groupby(codes).quantile(np.array([0.25, 0.5, 0.75])).unstack().to_numpy()
-    order = np.argsort(quartiles[:, 2] - quartiles[:, 0], kind="stable")
-    low, middle, high = quartiles[order].T
+    by_level = pd.Series(values).groupby(codes)
+    quartiles = np.array([by_level.quantile(q).to_numpy() for q in (0.25, 0.5, 0.75)])
+    order = np.argsort(quartiles[2] - quartiles[0], kind="stable")
+    low, middle, high = quartiles[:, order]
     place = np.arange(len(order))
     many = len(order) > 300
-    ax.vlines(place, low, high, color=BLUE, linewidth=0.4 if many else 1.0, alpha=0.6, label="quartiles", rasterized=many)
+    ax.vlines(
+        place, low, high, color=BLUE, linewidth=0.4 if many else 1.0, alpha=0.6, label="quartiles", rasterized=many
+    )
     ax.scatter(place, middle, s=1.5 if many else 8, color="black", linewidths=0, label="median", zorder=3)
     ax.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
     ax.legend(frameon=False, fontsize="small", markerscale=3)
