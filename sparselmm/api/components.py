@@ -74,8 +74,8 @@ class Components:
         >>> fit = slm.lmer("Yield ~ 1 + (1 | Batch)", slm.load_dataset("dyestuff"))
         >>> fit.varpar_table()[["estimate", "conf_low", "conf_high"]].round(1)
                              estimate  conf_low  conf_high
-        sd(Intercept|Batch)      42.0      20.3       86.7
-        sigma                    49.5      37.5       65.3
+        sd(Intercept|Batch)      42.0      18.9       93.1
+        sigma                    49.5      37.3       65.7
         """
         return variance_table(self.result, self._varpar, level)
 

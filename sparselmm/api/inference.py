@@ -123,7 +123,7 @@ class Inference(Components):
         >>> import sparselmm as slm
         >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
         >>> round(float(fit.t_test("Days = 10")["p_value"].iloc[0]), 4)
-        0.7662
+        0.7661
         """
         method = self._method(ddf)
         read = self._hypothesis(hypothesis, rhs)
@@ -140,7 +140,7 @@ class Inference(Components):
         >>> import sparselmm as slm
         >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
         >>> fit.f_test("Intercept = 250, Days = 10").round(3).to_dict("records")
-        [{'statistic': 0.086, 'num_df': 2, 'den_df': 17.0, 'p_value': 0.918}]
+        [{'statistic': 0.077, 'num_df': 2, 'den_df': 17.0, 'p_value': 0.926}]
         """
         method = self._method(ddf)
         read = self._hypothesis(hypothesis, rhs)

@@ -134,6 +134,9 @@ def marginal_means(
 ) -> MarginalMeans:
     """Return the means of the combinations of ``specs`` within those of ``by``.
 
+    Offsets of the formula are evaluated on the grid; of others (``offset`` is the mean of all over the
+    rows) the mean is added.
+
     Raises
     ------
     ParameterError
@@ -159,8 +162,10 @@ def marginal_means(
     if encoding.dropped_columns:
         full = replace(encoding, kept=tuple(range(len(encoding.fixed.columns))))
         L[~estimable(_averaged(full.apply_fixed(grid), n_cells), full, raw)] = np.nan
-    formula_offset = encoding.apply_offset(grid)
-    extra = np.full(n_cells, offset) if formula_offset is None else _averaged(formula_offset[:, None], n_cells)[:, 0]
+    extra = np.full(n_cells, offset)
+    on_grid, on_rows = encoding.apply_offset(grid), encoding.apply_offset(raw)
+    if on_grid is not None and on_rows is not None:
+        extra += _averaged(on_grid[:, None], n_cells)[:, 0] - np.mean(on_rows)
     cells = grid.iloc[:n_cells][shown].reset_index(drop=True)
     group_size = int(np.prod(sizes[: len(specs)]))
     return MarginalMeans(cells, L, extra, np.arange(n_cells) // group_size)

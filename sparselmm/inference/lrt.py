@@ -64,6 +64,8 @@ def check_same_data(candidates: Sequence[Candidate]) -> None:
         if not np.array_equal(a.rows, b.rows):
             raise ParameterError(f"{who} they were fitted to different rows of the data")
         if not np.array_equal(a.y, b.y):
+            if a.response_name == b.response_name and not a.index.equals(b.index):
+                raise ParameterError(f"{who} they were fitted to different rows (their labels and responses differ)")
             raise ParameterError(f"{who} their responses differ ({a.response_name} and {b.response_name})")
         for what, x, z in (("weights", a.weights, b.weights), ("offsets", a.offset, b.offset)):
             if (x is None) != (z is None) or (x is not None and z is not None and not np.array_equal(x, z)):

@@ -12,7 +12,7 @@ from scipy import stats
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import make_structure
 from sparselmm.data.design import Design, GroupedTerm
-from sparselmm.data.encoding import EncodingSpec, TermEncoding
+from sparselmm.data.encoding import TermEncoding
 from sparselmm.inference.lrt import boundary_p
 from sparselmm.inference.terms import INTERCEPT, FixedTerm, matrix_terms
 
@@ -70,7 +70,8 @@ def reductions(design: Design, encodings: Sequence[TermEncoding] | None) -> tupl
             keep = tuple(j for j in range(term.k) if j not in part.columns)
             if keep and make_structure(term.structure, len(keep)).n_par < make_structure(term.structure, term.k).n_par:
                 found.append(Reduction(f"{part.name} in {shown}", i, keep))
-        out += found or [Reduction(shown, i)]
+        whole = f"{parts[0].name} in {shown}" if len(parts) == 1 else shown
+        out += found or [Reduction(whole, i)]
     return tuple(out)
 
 
@@ -96,11 +97,6 @@ def reduced_design(design: Design, reduction: Reduction) -> Design | None:
         wanted = (np.arange(term.m)[:, None] * term.k + np.array(keep)).ravel()
         terms[reduction.term] = replace(term, columns=columns, matrix=term.matrix[:, wanted])
     return replace(design, terms=tuple(terms), messages=())
-
-
-def fixed_encoding(encoding: EncodingSpec | None) -> Sequence[TermEncoding] | None:
-    """Return the encodings of the random terms, None for a model made from arrays."""
-    return None if encoding is None else encoding.terms
 
 
 def drop1_table(full: tuple[int, float], reduced: dict[str, tuple[int, float]]) -> pd.DataFrame:

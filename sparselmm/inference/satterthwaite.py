@@ -69,7 +69,7 @@ def pooled_df(nu: FloatArray) -> float:
     With E = Σ ν/(ν - 2), the expectation of q F, F has the mean of an F variable with 2E/(E - q)
     denominator degrees of freedom. A ν of 2 or less has no such mean: the answer is then 2.
     """
-    if len(nu) == 1 or np.all(np.abs(np.diff(nu)) < EQUAL_DF):
+    if np.isclose(nu, nu[0], rtol=0.0, atol=EQUAL_DF).all():
         return float(np.mean(nu))
     if np.any(nu <= 2.0):
         return 2.0

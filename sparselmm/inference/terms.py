@@ -34,7 +34,7 @@ class FixedTerm:
     columns : tuple of int
         Positions among the columns of a matrix.
     factors, covariates : frozenset of str
-        Its variables.
+        Its variables; those of several columns, as ``poly(x, 2)``, count as factors, as in lmerTest.
     """
 
     name: str
@@ -53,7 +53,7 @@ def matrix_terms(matrix: MatrixEncoding) -> tuple[FixedTerm, ...]:
     position = len(out)
     for blocks in matrix.terms:
         width = sum(1 for _ in product(*(block.names() for block in blocks)))
-        factors = frozenset(b.variable for b in blocks if b.levels is not None)
+        factors = frozenset(b.variable for b in blocks if b.levels is not None or b.suffixes != ("",))
         out.append(
             FixedTerm(
                 ":".join(b.variable for b in blocks),
@@ -112,16 +112,17 @@ def levels_of(block: Block) -> pd.Index:
     return block.levels
 
 
-def raw_columns(encoding: EncodingSpec) -> tuple[str, ...]:
-    """Return the columns of the data that the fixed part uses, in order of appearance."""
-    found = [name for text in encoding.fixed.variables() for name in names(parse_expression(text))]
+def raw_columns(encoding: EncodingSpec, offsets: bool = False) -> tuple[str, ...]:
+    """Return the columns of the data that the fixed part (and its offsets) uses, in order of appearance."""
+    texts = [*encoding.fixed.variables(), *(encoding.spec.offsets if offsets else ())]
+    found = [name for text in texts for name in names(parse_expression(text))]
     return tuple(dict.fromkeys(name for name in found if name in encoding.kinds))
 
 
-def raw_rows(encoding: EncodingSpec, table: Any, rows: Any) -> pd.DataFrame:
+def raw_rows(encoding: EncodingSpec, table: Any, rows: Any, offsets: bool = False) -> pd.DataFrame:
     """Return these columns for some rows of the data."""
     frame = as_frame(table)
-    return pd.DataFrame({name: frame.series(name).iloc[rows].array for name in raw_columns(encoding)})
+    return pd.DataFrame({name: frame.series(name).iloc[rows].array for name in raw_columns(encoding, offsets)})
 
 
 def distinct_chunks(raw: pd.DataFrame) -> Iterator[pd.DataFrame]:
