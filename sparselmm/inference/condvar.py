@@ -46,7 +46,8 @@ def standard_deviations(cov: FloatArray) -> FloatArray:
 
 def conditional_blocks(joint: JointCovariance, sigma: float) -> tuple[FloatArray, ...]:
     """Return σ² R [M⁻¹]_ll R' for all levels of each term, (m, k, k) each."""
-    diagonal = InverseEntries(joint.gram, joint.open).diagonal()
+    with joint.open() as system:
+        diagonal = system.inverse_diagonal()
     return tuple(_symmetric(sigma**2 * (R @ D @ R.T)) for R, D in zip(joint.factors, diagonal))
 
 
@@ -55,12 +56,12 @@ def label_covariances(
 ) -> list[tuple[FloatArray, list[FloatArray]]]:
     """Return for each group of terms on the same levels the joint (m, K, K) covariances, and those by term."""
     by_term = conditional_blocks(joint, sigma)
-    entries = InverseEntries(joint.gram, joint.open)
-    return [
-        (by_term[group[0]] if len(group) == 1 else _joined(joint, entries, sigma, group, by_term),
-         [by_term[t] for t in group])
-        for group in groups
-    ]  # fmt: skip
+    entries = InverseEntries(joint)
+    out = []
+    for group in groups:
+        whole = by_term[group[0]] if len(group) == 1 else _joined(joint, entries, sigma, group, by_term)
+        out.append((whole, [by_term[t] for t in group]))
+    return out
 
 
 def _joined(
@@ -74,7 +75,7 @@ def _joined(
         out[:, a, a] = by_term[t]
         for y, s in enumerate(group[:x]):
             b = slice(starts[y], starts[y + 1])
-            block = sigma**2 * (joint.factors[t] @ entries.blocks(t, s) @ joint.factors[s].T)
+            block = sigma**2 * (joint.maps[t] @ entries.equal_levels(t, s) @ joint.maps[s].T)
             out[:, a, b], out[:, b, a] = block, block.transpose(0, 2, 1)
     return out
 

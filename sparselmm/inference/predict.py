@@ -127,7 +127,7 @@ def predict_chunks(
 ) -> Predicted:
     """Predict chunk by chunk; each comes with its weights, or None for a residual variance of σ²."""
     joint = effects.joint() if variances else None
-    entries = None if joint is None else InverseEntries(joint.gram, joint.open)
+    entries = None if joint is None else InverseEntries(joint)
     means, found, labels = [], [], []
     for rows, weights in chunks:
         valid = _complete(rows, target)
