@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .designs import select_designs
-from .harness import run_design, thread_environment
+from .harness import run_design, stop_children_when_ended, thread_environment
 from .tables import describe_machine, shown_time, summarize
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=1.25, help="largest ratio that is accepted")
     parser.add_argument("--output", default=None, help="JSON file")
     options = parser.parse_args(arguments)
+    stop_children_when_ended()
     rows = []
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-revisions-") as folder,

@@ -184,6 +184,15 @@ def _limited(command: list[str], environment: Mapping[str, str], limit: float) -
     return "failed: " + (lines[-1][:300] if lines else f"exit status {process.returncode}")
 
 
+def stop_children_when_ended() -> None:
+    """Make a request to end the suite an exception, so that the running process is stopped and files are removed."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 def _stop(process: subprocess.Popen[str]) -> None:
     """End a process and its children."""
     if hasattr(os, "killpg"):

@@ -23,7 +23,7 @@ import numpy as np
 
 from .designs import DESIGNS
 from .generators import Table
-from .harness import find_peers, run_design, thread_environment
+from .harness import find_peers, run_design, stop_children_when_ended, thread_environment
 from .tables import shown_time
 
 FIRST_THREE = ("insteval", "crossed", "ratings")
@@ -35,7 +35,7 @@ def as_frame(table: Table) -> Any:
 
     columns: dict[str, Any] = {}
     for name, column in table.items():
-        codes, levels = column.values, column.levels  # noqa: PD011 (no pandas object)
+        codes, levels = column.values, column.levels
         columns[name] = codes if levels is None else pd.Categorical.from_codes(codes, list(levels))
     return pd.DataFrame(columns)
 
@@ -134,16 +134,13 @@ def show_evaluations(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def openmp_costs(levels: int = 12_000, rows: int = 60_000) -> dict[str, float]:
-    """Return the time of a numeric factorisation of a crossed factor of this size, with and without the regions."""
+def openmp_costs(scale: float = 1.0) -> dict[str, float]:
+    """Return the time to factor the crossed design, 12,000 columns, with and without the regions."""
     import sparselmm as slm
     from sparselmm.linalg import cholmod
 
-    rng = np.random.default_rng(7)
-    half = levels // 2
-    codes = [(rng.integers(0, half, rows), None) for _ in range(2)]
-    y = rng.standard_normal(rows)
-    model = slm.LinearMixedModel.from_arrays(y, np.ones((rows, 1)), codes, solver="cholmod")
+    design = DESIGNS["crossed"]
+    model = slm.LinearMixedModel.from_formula(design.formula, as_frame(design.make(scale)), solver="cholmod")
     seconds = {}
     with model.problem.engine.locked() as pls:
         step = iter(range(1, 10_000))
@@ -208,6 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--time-limit", type=float, default=300.0)
     options = parser.parse_args(arguments)
+    stop_children_when_ended()
     names = options.designs.split(",")
     if options.part == "evaluations":
         print(f"threads: {os.environ.get('OPENBLAS_NUM_THREADS', 'default')}\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .designs import ALL_PEERS, BenchmarkDesign, select_designs
-from .harness import find_peers, run_design, thread_environment
+from .harness import find_peers, run_design, stop_children_when_ended, thread_environment
 from .tables import collect_versions, describe_machine, markdown, summarize
 
 
@@ -79,6 +79,7 @@ def write(records: list[dict[str, Any]], environment: dict[str, Any], path: Path
 def main(arguments: list[str] | None = None) -> int:
     """Run the suite; the exit status is 1 when sparselmm failed or its criterion is not the best."""
     options = parse(arguments)
+    stop_children_when_ended()
     programs, missing = find_peers(options.peers.split(","), options.python)
     for name, why in missing.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
