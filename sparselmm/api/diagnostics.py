@@ -49,7 +49,7 @@ class Diagnostics:
             - ``"pearson"`` (also ``"deviance"``): √w e, lme4's ``type = "pearson"``.
             - ``"scaled"``: √w e/σ, lme4's ``scaled = TRUE``; R's summary prints their quantiles.
             - ``"standardized"``: √w e/(σ √(1-h)). The variance of e is σ²(1-h)/w exactly, so these have
-              variance 1 given θ; lme4's ``rstudent`` and ``rstandard``-like residuals.
+              variance 1 given θ; lme4's ``rstudent``.
             - ``"studentized"``: √w e/(σ₍ᵢ₎ √(1-h)) with the σ of the fit without the row, at fixed θ.
             - ``"marginal"``: y - offset - Xβ.
             - ``"marginal_standardized"``: the same over its standard deviation
@@ -75,7 +75,7 @@ class Diagnostics:
         >>> import sparselmm as slm
         >>> fit = slm.lmer("Yield ~ 1 + (1 | Batch)", slm.load_dataset("dyestuff"))
         >>> round(float(fit.leverage().sum()), 4)
-        4.6952
+        4.9126
         """
         return by_row(self.result.design, self._geometry().hat, "leverage")
 
@@ -124,7 +124,7 @@ class Diagnostics:
         >>> import sparselmm as slm
         >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
         >>> fit.influence("Subject")["cook"].nlargest(2).round(3).to_dict()
-        {'337': 0.275, '308': 0.12}
+        {'309': 0.149, '335': 0.129}
         """
         r = self.result
         if group is None:

@@ -106,7 +106,7 @@ def group_influence(result: FitResult, codes: IntArray, m: int, *, theta: bool =
             collector.fixed(columns.group, rows, fixed)
             if data is not None:
                 pending.append(_pending(data, rows, kernel, columns, fixed))
-                if len(pending) * result.n_par * xp.gram.q > BATCH_CELLS:
+                if sum(x.found.F.size + x.V.size for x in pending) > BATCH_CELLS:
                     collector.steps(data, pending)
                     pending = []
         if data is not None and pending:
