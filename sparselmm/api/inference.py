@@ -92,6 +92,34 @@ class Inference(Components):
         """Two-sided p-values of the coefficients by Satterthwaite's method, (p,)."""
         return self.coef_table()["p_value"].rename("p_value")
 
+    def conf_int(self, level: float = 0.95, method: str = "wald", ddf: str = DEFAULT) -> pd.DataFrame:
+        """Return Wald intervals of the coefficients, estimate ± t quantile × standard error.
+
+        Parameters
+        ----------
+        level : float
+            Confidence level.
+        method : {"wald"}
+            How the limits are found. Wald intervals of the variance parameters are in `varpar_table`.
+        ddf : str
+            Degrees of freedom, see the class.
+
+        Returns
+        -------
+        DataFrame
+            ``conf_low`` and ``conf_high`` by coefficient.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+        >>> fit.conf_int().round(2).loc["Days"].to_dict()
+        {'conf_low': 7.21, 'conf_high': 13.73}
+        """
+        if method != "wald":
+            raise ParameterError(f"unknown method {method!r} for conf_int; there is 'wald'")
+        return self.coef_table(ddf, level)[["conf_low", "conf_high"]]
+
     # --- hypotheses ----------------------------------------------------------------------------
 
     def _hypothesis(self, given: Hypothesis, rhs: npt.ArrayLike | None) -> LinearHypothesis:

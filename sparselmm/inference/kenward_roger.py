@@ -193,8 +193,8 @@ def relative_information(
         (t, B) for t, s in enumerate(pls.parameters.structures) for B in linear_directions(s)
     ]
     info = omega_information(pls, solution, directions)
-    blocks = [b.sum(axis=0) for b in pls.system.information_blocks()]
-    first = np.array([float(np.sum(blocks[t] * B)) for t, B in directions])
+    sums = pls.system.information_sums()
+    first = np.array([float(np.sum(sums[t] * B)) for t, B in directions])
     n, p = len(directions), pls.crossproducts.p
     U = np.concatenate([info.U, np.eye(p)[None]])
     W = np.empty((n + 1, n + 1, p, p))
