@@ -109,3 +109,17 @@ def test_labels_of_the_caller():
         fit.influence("Subjekt")
     with pytest.raises(ParameterError, match="needs a group"):
         fit.influence(theta=True)
+
+
+@pytest.mark.parametrize("solver", ["schur", "cholmod"])
+def test_singular_fits(solver):
+    data = slm.load_dataset("sleepstudy").assign(h=lambda d: np.arange(len(d)) % 7)
+    formula = "Reaction ~ Days + (Days | Subject) + (1 | h)"
+    model = slm.LinearMixedModel.from_formula(formula, data, solver=solver)
+    for theta in ([0.9, 0.1, 0.0, 0.0], [0.0, 0.0, 0.2, 0.3], [0.0, 0.0, 0.0, 0.0]):
+        fit = model.at(theta)
+        found = fit.influence("Subject", theta=True)
+        assert found.notna().all().all()
+        assert fit.leverage().between(0, 1).all()
+        less = slm.LinearMixedModel.from_formula(formula, data[data.Subject != "308"]).at(theta)
+        np.testing.assert_allclose(found.loc["308", "dfbetas"], (less.params - fit.params) / less.bse, rtol=1e-7)
