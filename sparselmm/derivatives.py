@@ -164,8 +164,8 @@ def _average_information(
         C = found.B.T @ V
         K -= C.T @ C
     a = V.T @ found.s
-    df = criterion.df(xp.n, xp.p)
-    out: FloatArray = df * (K / solution.pwrss - np.outer(a, a) / solution.pwrss**2)
+    a = a / solution.pwrss
+    out: FloatArray = criterion.df(xp.n, xp.p) * (K / solution.pwrss - np.outer(a, a))
     return out
 
 

@@ -9,7 +9,6 @@ system (Henderson's method 1 without its correction for fixed effects), solved f
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import nnls
 
 from sparselmm._typing import FloatArray
 from sparselmm.crossproducts import CrossProducts
@@ -32,36 +31,33 @@ def column_scales(gram: BlockGram) -> list[FloatArray]:
 def moment_start(xp: CrossProducts, parameters: ParameterMap) -> FloatArray:
     """Return parameters, (n_par,), with diagonal templates from moment estimates of the variances."""
     phi, sigma2 = moment_variances(xp)
-    scales = column_scales(xp.gram)
     out = []
-    for structure, scale in zip(parameters.structures, scales):
-        k = structure.k
-        own, phi = phi[:k], phi[k:]
-        relative = np.sqrt(own / sigma2) if sigma2 > 0 else np.full(k, CEILING) / scale
-        relative = np.clip(relative, FLOOR / scale, CEILING)
-        out.append(structure.nearest(np.diag(relative**2)))
+    for structure, scale in zip(parameters.structures, column_scales(xp.gram)):
+        own, phi = phi[: structure.k], phi[structure.k :]
+        sd = np.sqrt(own / sigma2) * scale if sigma2 > 0 else np.full(structure.k, CEILING)
+        out.append(structure.nearest(np.diag((np.clip(sd, FLOOR, CEILING) / scale) ** 2)))
     return np.concatenate(out)
 
 
 def moment_variances(xp: CrossProducts) -> tuple[FloatArray, float]:
     """Return moment estimates of the variances φ of all coefficients, (Σk,), and of σ²."""
-    gram = xp.gram
+    gram, scales = xp.gram, column_scales(xp.gram)  # columns of size one: no square overflows
     offsets = np.concatenate([[0], np.cumsum(gram.k)])
     total = int(offsets[-1])
-    coefficients = np.zeros((total + 1, total + 1))
-    right = np.zeros(total + 1)
+    size = xp.XytWXy[-1, -1] / xp.n  # mean square of the residuals: the unit of all variances below
+    coefficients, right = np.zeros((total + 1, total + 1)), np.zeros(total + 1)
     weights = []
-    for t in range(len(gram.m)):
-        d = np.einsum("mkk->mk", gram.diagonal(t))
+    for t, scale in enumerate(scales):
+        d = np.einsum("mkk->mk", gram.diagonal(t)) / scale**2
         weights.append(np.divide(1.0, d, out=np.zeros_like(d), where=d > 0))
-        s = xp.ZtWXy[gram.offsets[t] : gram.offsets[t + 1], -1].reshape(d.shape)
+        s = xp.ZtWXy[gram.offsets[t] : gram.offsets[t + 1], -1].reshape(d.shape) / (scale * np.sqrt(size))
         here = slice(offsets[t], offsets[t + 1])
         right[here] = (s**2 * weights[t]).sum(axis=0)
         coefficients[here, total] = (d > 0).sum(axis=0)
         coefficients[total, here] = d.sum(axis=0)
-    right[total], coefficients[total, total] = xp.XytWXy[-1, -1], xp.n
+    right[total] = coefficients[total, total] = xp.n
     for (i, j), pair in gram.pairs.items():
-        squares = pair.values**2
+        squares = (pair.values / np.outer(scales[i], scales[j])) ** 2
         a, b = slice(offsets[i], offsets[i + 1]), slice(offsets[j], offsets[j + 1])
         coefficients[a, b] += np.einsum("nab,na->ab", squares, weights[i][pair.rows])
         if i != j:
@@ -69,6 +65,19 @@ def moment_variances(xp: CrossProducts) -> tuple[FloatArray, float]:
         elif not pair.is_block_diagonal:
             below = pair.rows > pair.cols
             coefficients[a, b] += np.einsum("nab,nb->ba", squares[below], weights[i][pair.cols[below]])
-    size = np.abs(coefficients).max(axis=1)
-    solution, _ = nnls(coefficients / size[:, None], right / size)
-    return solution[:total], float(solution[total])
+    rows = np.abs(coefficients).max(axis=1)
+    solution = nonnegative_solution(coefficients / rows[:, None], right / rows)
+    return solution[:total] * size / np.concatenate(scales) ** 2, float(solution[total] * size)
+
+
+def nonnegative_solution(A: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the solution of Ax = b; the most negative unknown leaves with its equation until there is none."""
+    keep = np.arange(len(b))
+    while len(keep):
+        x = np.linalg.lstsq(A[np.ix_(keep, keep)], b[keep])[0]
+        if np.all(x >= 0):
+            out = np.zeros(len(b))
+            out[keep] = x
+            return out
+        keep = np.delete(keep, np.argmin(x))
+    return np.zeros(len(b))

@@ -14,7 +14,7 @@ from sparselmm.exceptions import PlanError
 from sparselmm.linalg.blocks import BlockGram
 
 SMALL_SCHUR = 1_000
-EXACT_CHOICE = 3_000
+EXACT_CHOICE = 20_000
 GIGA = 1e9
 # flops (or updates) per second of one thread that the kinds of work reach on ordinary machines
 DENSE_RATE = 3e10

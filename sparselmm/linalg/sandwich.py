@@ -15,7 +15,7 @@ from sparselmm._typing import FloatArray, IntArray
 DENSE_CELLS = 4_000_000
 DENSE_SHARE = 0.15
 COMPILED_WORK = 500_000
-COMPILED_COLUMNS = 1_000
+COMPILED_CELLS = 20_000_000
 
 
 class Sandwich:
@@ -34,7 +34,7 @@ class Sandwich:
         self._columns: tuple[IntArray, IntArray, IntArray] | None = None
         if cells <= DENSE_CELLS and A.nnz >= DENSE_SHARE * cells:
             self._dense = A.toarray().reshape(self._m, K, self._q)
-        elif self.work > COMPILED_WORK or self._q > COMPILED_COLUMNS:
+        elif self.work > COMPILED_WORK or cells > COMPILED_CELLS:
             self._columns = self._column_lists()
 
     def _column_lists(self) -> tuple[IntArray, IntArray, IntArray]:

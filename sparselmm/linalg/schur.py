@@ -27,6 +27,8 @@ from sparselmm.linalg.system import (
 )
 from sparselmm.linalg.traces import Direction, Eliminated
 
+REGULAR = 1e8
+
 
 def eliminable_terms(gram: BlockGram) -> tuple[int, ...]:
     """Return the terms to eliminate: the largest block-diagonal one and those on the same levels."""
@@ -147,6 +149,8 @@ class SchurSystem:
         self._L1 = batched_cholesky(M11)
         self._T1 = T1
         self._logdet = 2.0 * float(np.log(self._L1[:, diagonal, diagonal]).sum())
+        if not np.isfinite(self._logdet):
+            raise NumericalError("the penalized system is not finite")
         if not self._q2:
             self.templates = templates
             return
@@ -288,6 +292,11 @@ class SchurSystem:
 
     def _gain(self) -> FloatArray:
         """Return Q = (I + DΛ1Λ1')⁻¹ per level: the eliminated part of Z'V⁻¹Z is QD - Q(A12 E A21)Q'."""
+        if np.linalg.cond(self._T1) < REGULAR:
+            # Q = T⁻ᵀM11⁻¹T' keeps its digits at large θ, where the difference below has none left
+            L1inv = batched_lower_solve(self._L1, np.broadcast_to(np.eye(self._K), self._D.shape))
+            inverse = L1inv.transpose(0, 2, 1) @ L1inv
+            return np.asarray(np.linalg.inv(self._T1.T) @ inverse @ self._T1.T)
         F = self._F if self._q2 else batched_lower_solve(self._L1, np.broadcast_to(self._T1.T, self._D.shape))
         return np.asarray(np.eye(self._K) - self._D @ (F.transpose(0, 2, 1) @ F))
 

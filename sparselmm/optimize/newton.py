@@ -10,6 +10,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.optimize.base import Recorder, Status
 
 MODERATE = 3.0
+LEAST_RATE = 0.05  # the information is never so exact that a step leaves less than this share
 CERTAIN = 1e-6  # no step that promises more is taken without evaluating the criterion after it
 
 
@@ -49,7 +50,7 @@ class Newton:
             tolerance = max(self.ftol, self.rtol * abs(value))
             # the steps converge superlinearly: the worse of the last two rates bounds what this one leaves
             last_rate, rate = rate, min(1.0, predicted / before) if before > 0 else 1.0
-            left, before = predicted * max(rate, last_rate), predicted
+            left, before = predicted * max(rate, last_rate, LEAST_RATE), predicted
             if left < tolerance and predicted < CERTAIN and np.linalg.norm(step) < radius:
                 # taken on the strength of the gradient alone, without another evaluation
                 x = x + scale * step
