@@ -1,4 +1,4 @@
-# Group-deletion influence by real refits: lme4's influence() with tight optimizer settings.
+# Group-deletion influence by real refits: one lmer() without each group, with tight optimizer settings.
 # Rscript influence.R  (writes influence.json beside it; lme4 1.1-31, R 4.2.2)
 library(lme4)
 library(jsonlite)
