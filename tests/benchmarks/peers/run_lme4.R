@@ -44,7 +44,8 @@ if (task == "fit") {
   repeat {
     seconds <- c(seconds, clock(model <- quietly(lmer(form, data, REML = reml))))
     if (length(seconds) == 1) peak <- memory("VmHWM") - before
-    if (length(seconds) >= runs || sum(seconds) + tail(seconds, 1) >= budget) break
+    within <- sum(seconds) + tail(seconds, 1) < budget || (length(seconds) < 3 && seconds[1] < budget)
+    if (length(seconds) >= runs || !within) break
   }
   total <- criterion(model)
 } else if (task %in% c("refit", "refits")) {
