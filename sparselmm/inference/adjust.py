@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
-from sparselmm.inference.tables import t_quantile, t_tail
+from sparselmm.inference.distributions import t_quantile, t_tail
 
 ADJUSTMENTS = ("tukey", "holm", "bonferroni", "sidak", "fdr", "none")
 NEARLY_NORMAL = 1e5
@@ -39,7 +38,9 @@ def adjusted_p(statistic: FloatArray, df: FloatArray, adjust: str, n_means: int)
     p = t_tail(t, nu)
     r = len(p)
     if adjust == "tukey":
-        p = np.asarray(stats.studentized_range.sf(np.sqrt(2.0) * np.abs(t), n_means, np.minimum(nu, NEARLY_NORMAL)))
+        from scipy.stats import studentized_range  # slow to import
+
+        p = np.asarray(studentized_range.sf(np.sqrt(2.0) * np.abs(t), n_means, np.minimum(nu, NEARLY_NORMAL)))
     elif adjust == "bonferroni":
         p = np.minimum(1.0, r * p)
     elif adjust == "sidak":
@@ -58,9 +59,11 @@ def adjusted_quantile(level: float, df: FloatArray, adjust: str, n_means: int) -
     """Return half widths of simultaneous intervals in standard errors, (r,); holm and fdr as bonferroni."""
     r = max(1, int(np.sum(~np.isnan(df))))
     if adjust == "tukey":
+        from scipy.stats import studentized_range
+
         out = np.full(len(df), np.nan)
         for nu in np.unique(df[~np.isnan(df)]):
-            out[df == nu] = stats.studentized_range.ppf(level, n_means, min(float(nu), NEARLY_NORMAL)) / np.sqrt(2.0)
+            out[df == nu] = studentized_range.ppf(level, n_means, min(float(nu), NEARLY_NORMAL)) / np.sqrt(2.0)
         return out
     single = {"none": level, "sidak": level ** (1.0 / r)}.get(adjust, 1.0 - (1.0 - level) / r)
     return t_quantile(single, df)

@@ -146,8 +146,8 @@ def marginal_means(
     shown = [*specs, *by]
     for name in shown:
         if name not in grid_axes:
-            used = list_some(list(grid_axes))
-            raise ParameterError(f"{name!r} is not a variable of the fixed part, which uses {used}")
+            used = f"which uses {list_some(list(grid_axes))}" if grid_axes else "which has none"
+            raise ParameterError(f"{name!r} is not a variable of the fixed part, {used}")
     if len(set(shown)) < len(shown) or not specs:
         raise ParameterError("specs and by must name different variables, at least one of them in specs")
     order = [*shown, *(name for name in grid_axes if name not in shown)]

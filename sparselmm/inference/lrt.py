@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.exceptions import ParameterError
+from sparselmm.inference.distributions import chi2_tail
 from sparselmm.pls import ParameterMap
 from sparselmm.result import FitResult
 
@@ -161,7 +161,7 @@ def lrt_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
         if i:
             chisq = max(0.0, ordered[i - 1].result.criterion - deviance)
             df = float(c.npar - ordered[i - 1].npar)
-            p = float(stats.chi2.sf(chisq, df))
+            p = chi2_tail(chisq, df)
         rows.append((c.npar, deviance + 2 * c.npar, deviance + log_n * c.npar, c.llf, deviance, chisq, df, p))
     columns = ["npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)"]
     return pd.DataFrame(rows, columns=columns, index=pd.Index([c.name for c in ordered], dtype=object))
@@ -181,8 +181,8 @@ def boundary_p(chisq: float, df: int) -> float:
     """
     if chisq <= 0:
         return 1.0
-    lower = float(stats.chi2.sf(chisq, df - 1)) if df > 1 else 0.0
-    return 0.5 * lower + 0.5 * float(stats.chi2.sf(chisq, df))
+    lower = chi2_tail(chisq, df - 1) if df > 1 else 0.0
+    return 0.5 * lower + 0.5 * chi2_tail(chisq, df)
 
 
 def information_table(names: Sequence[str], npar: Sequence[int], criterion: Sequence[float], n: int) -> pd.DataFrame:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import make_structure
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.data.encoding import TermEncoding
+from sparselmm.inference.distributions import chi2_tail
 from sparselmm.inference.lrt import boundary_p
 from sparselmm.inference.terms import INTERCEPT, FixedTerm, matrix_terms
 
@@ -106,7 +106,7 @@ def drop1_table(full: tuple[int, float], reduced: dict[str, tuple[int, float]]) 
     for small, value in reduced.values():
         chisq = max(0.0, value - deviance)
         df = npar - small
-        rows.append((df, value + 2.0 * small, chisq, float(stats.chi2.sf(chisq, df))))
+        rows.append((df, value + 2.0 * small, chisq, chi2_tail(chisq, df)))
     index = pd.Index(["<none>", *reduced], dtype=object)
     return pd.DataFrame(rows, columns=["npar", "AIC", "LRT", "Pr(Chi)"], index=index)
 
@@ -121,7 +121,7 @@ def ranova_table(full: tuple[int, float], reduced: dict[str, tuple[int, float]])
     rows: list[tuple[float, ...]] = [(npar, -0.5 * criterion, criterion + 2.0 * npar, *[np.nan] * 4)]
     for small, value in reduced.values():
         chisq, df = max(0.0, value - criterion), npar - small
-        naive = float(stats.chi2.sf(chisq, df))
+        naive = chi2_tail(chisq, df)
         rows.append((small, -0.5 * value, value + 2.0 * small, chisq, df, naive, boundary_p(chisq, df)))
     columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "Pr(>Chisq) mixture"]
     table = pd.DataFrame(rows, columns=columns, index=pd.Index(["<none>", *reduced], dtype=object))

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
+from sparselmm.inference.distributions import t_quantile, t_tail
 from sparselmm.inference.wald import TestMethod
 
 TITLES = {"normal": "z tests", "residual": "t-tests with n - p degrees of freedom"}
@@ -23,20 +23,7 @@ def check_level(level: float) -> float:
     return float(level)
 
 
-def t_tail(statistic: FloatArray, df: FloatArray) -> FloatArray:
-    """Return two-sided p-values; infinite degrees of freedom are the normal distribution."""
-    return np.where(np.isinf(df), 2.0 * stats.norm.sf(np.abs(statistic)), 2.0 * stats.t.sf(np.abs(statistic), df))
-
-
-def t_quantile(level: float, df: FloatArray) -> FloatArray:
-    """Return the half widths of intervals in standard errors."""
-    upper = 0.5 + level / 2.0
-    return np.where(np.isinf(df), stats.norm.ppf(upper), stats.t.ppf(upper, df))
-
-
-def t_table(
-    method: TestMethod, L: FloatArray, rhs: FloatArray, names: Sequence[str], level: float
-) -> pd.DataFrame:
+def t_table(method: TestMethod, L: FloatArray, rhs: FloatArray, names: Sequence[str], level: float) -> pd.DataFrame:
     """Return one row per hypothesis l'β = c: estimate, std_error, df, statistic, p_value, conf_low, conf_high.
 
     Parameters

@@ -9,7 +9,8 @@ import pandas as pd
 
 from sparselmm._typing import BoolArray, FloatArray
 from sparselmm.exceptions import ParameterError
-from sparselmm.inference.tables import check_level, t_quantile
+from sparselmm.inference.distributions import t_quantile
+from sparselmm.inference.tables import check_level
 from sparselmm.inference.varpar import (
     VarianceParameters,
     reported_terms,

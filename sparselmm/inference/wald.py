@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy import stats
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
 from sparselmm.exceptions import ParameterError
+from sparselmm.inference.distributions import f_tail
 from sparselmm.result import FitResult
 
 RANK_TOL = float(np.sqrt(np.finfo(float).eps))
@@ -79,9 +79,7 @@ class FTest:
     @property
     def p_value(self) -> float:
         """Upper tail probability."""
-        if np.isinf(self.den_df):
-            return float(stats.chi2.sf(self.statistic * self.num_df, self.num_df))
-        return float(stats.f.sf(self.statistic, self.num_df, self.den_df))
+        return f_tail(self.statistic, self.num_df, self.den_df)
 
 
 class TestMethod(Protocol):
