@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sparselmm.api import simulate as simulate
     from sparselmm.api.comparison import anova as anova
     from sparselmm.api.comparison import information_weights as information_weights
+    from sparselmm.api.resampling import bootstrap_lrt as bootstrap_lrt
     from sparselmm.compare_r import compare_with_r as compare_with_r
     from sparselmm.data import SparseTerm as SparseTerm
     from sparselmm.datasets import list_datasets as list_datasets
@@ -36,6 +37,7 @@ _PUBLIC = {
     "MixedModelFit": "sparselmm.api",
     "SparseTerm": "sparselmm.data",
     "anova": "sparselmm.api.comparison",
+    "bootstrap_lrt": "sparselmm.api.resampling",
     "compare_with_r": "sparselmm.compare_r",
     "diagnose": "sparselmm.api",
     "fit_many": "sparselmm.api",

@@ -16,6 +16,7 @@ from sparselmm.api.after import AfterFit
 from sparselmm.api.diagnostics import Diagnostics
 from sparselmm.api.inference import Inference, summary_table
 from sparselmm.api.matrices import Matrices
+from sparselmm.api.resampling import Resampling
 from sparselmm.api.source import ModelSource
 from sparselmm.convergence import Convergence
 from sparselmm.criterion import ML, criterion_for
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class MixedModelFit(AfterFit, Diagnostics, Inference, Matrices):
+class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
     """A fitted linear mixed model; nothing in it changes.
 
     Attributes

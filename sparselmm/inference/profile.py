@@ -32,7 +32,8 @@ from sparselmm.inference.profile_curves import (
     optimum,
 )
 from sparselmm.inference.profile_path import LOWER, Curve, Knot, first_knot, trace
-from sparselmm.inference.sdcor import SCALES, SIGMA2
+from sparselmm.inference.sdcor import SIGMA2, check_scale
+from sparselmm.inference.tables import check_level
 from sparselmm.model import Problem
 from sparselmm.result import FitResult
 
@@ -133,9 +134,7 @@ def normal_quantile(level: float) -> float:
     >>> round(normal_quantile(0.95), 3)
     1.96
     """
-    if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0.0 < float(level) < 1.0:
-        raise ParameterError(f"level must be between 0 and 1, not {level!r}")
-    return float(stats.norm.ppf(0.5 + float(level) / 2.0))
+    return float(stats.norm.ppf(0.5 + check_level(level) / 2.0))
 
 
 def monotone_slopes(x: FloatArray, y: FloatArray, slopes: FloatArray) -> FloatArray:
@@ -233,13 +232,6 @@ class Profile:
 
     def __repr__(self) -> str:
         return f"<Profile of the {self.criterion} in {', '.join(self.names)}; {self.evaluations} factorisations>"
-
-
-def check_scale(scale: str) -> str:
-    """Return the scale, or say which there are."""
-    if scale not in SCALES:
-        raise ParameterError(f"scale must be one of {', '.join(SCALES)}, not {scale!r}")
-    return scale
 
 
 def _variances(profiles: Sequence[ParameterProfile], frame: pd.DataFrame) -> pd.DataFrame:

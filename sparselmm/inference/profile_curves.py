@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.criterion import Criterion
+from sparselmm.criterion import ML, Criterion
 from sparselmm.exceptions import ParameterError, SparseLMMWarning
 from sparselmm.inference.charts import free_chart, pair_chart, sd_chart
 from sparselmm.inference.profile_path import Curve
@@ -105,16 +105,26 @@ class Optimum:
 
 def optimum(problem: Problem, result: FitResult, criterion: Criterion) -> Optimum:
     """Return the fit by a criterion; one by another criterion is fitted again, from its θ."""
-    if result.criterion_type.reml != criterion.reml or result.convergence is None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SparseLMMWarning)
-            result = fit_problem(problem, criterion, start=result.theta)
+    result = _fitted_by(problem, result, criterion)
     entries = variance_entries(problem.design.terms, problem.engine.parameters.structures)
     parameters = [Parameter(e.name, "sd" if e.is_sd else "cor", x, e) for x, e in enumerate(entries)]
     parameters.append(Parameter(SIGMA, "sigma", 0))
     if not criterion.reml:
         parameters += [Parameter(name, "beta", j) for j, name in enumerate(problem.design.columns)]
     return Optimum(problem, result, tuple(parameters))
+
+
+def _fitted_by(problem: Problem, result: FitResult, criterion: Criterion) -> FitResult:
+    if result.criterion_type.reml == criterion.reml and result.convergence is not None:
+        return result
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SparseLMMWarning)
+        return fit_problem(problem, criterion, start=result.theta)
+
+
+def ml_result(problem: Problem, result: FitResult) -> FitResult:
+    """Return a fit by maximum likelihood as it is, another one fitted again."""
+    return _fitted_by(problem, result, ML)
 
 
 def covariance_of(parameter: Parameter) -> Parameter:

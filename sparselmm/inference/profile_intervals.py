@@ -8,7 +8,7 @@ from typing import Protocol
 import pandas as pd
 
 from sparselmm.criterion import criterion_for
-from sparselmm.inference.profile import check_scale, normal_quantile, warn_if_lower
+from sparselmm.inference.profile import normal_quantile, warn_if_lower
 from sparselmm.inference.profile_curves import (
     Optimum,
     Parameter,
@@ -19,7 +19,7 @@ from sparselmm.inference.profile_curves import (
     optimum,
 )
 from sparselmm.inference.profile_path import Curve, Knot, first_knot, root, trace
-from sparselmm.inference.sdcor import SIGMA2
+from sparselmm.inference.sdcor import SIGMA2, check_scale
 from sparselmm.model import Problem
 from sparselmm.result import FitResult
 

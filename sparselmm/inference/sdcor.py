@@ -14,6 +14,7 @@ import numpy as np
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
 from sparselmm.data.design import DesignTerm
+from sparselmm.exceptions import ParameterError
 from sparselmm.linalg.blocks import Templates
 
 SIGMA = "sigma"
@@ -96,3 +97,10 @@ def variance_values(entries: Sequence[Entry], sdcor: FloatArray) -> FloatArray:
         else:  # zero variance, zero covariance
             out[..., x] = np.nan_to_num(sdcor[..., x]) * sd[e.term, e.row] * sd[e.term, e.col]
     return out
+
+
+def check_scale(scale: str) -> str:
+    """Return the scale, or say which there are."""
+    if scale not in SCALES:
+        raise ParameterError(f"scale must be one of {', '.join(SCALES)}, not {scale!r}")
+    return scale

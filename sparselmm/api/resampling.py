@@ -1,0 +1,165 @@
+"""Profiles and bootstrap of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sparselmm.inference.bootstrap import Bootstrap, Statistic, bootstrap
+from sparselmm.inference.bootstrap_lrt import BootstrapLRT
+from sparselmm.inference.bootstrap_lrt import bootstrap_lrt as _bootstrap_lrt
+from sparselmm.inference.profile import Profile, profile
+from sparselmm.model import Problem
+from sparselmm.result import FitResult
+
+if TYPE_CHECKING:
+    from sparselmm.api.fit import MixedModelFit
+
+
+class Resampling:
+    """Mixin of `MixedModelFit`."""
+
+    problem: Problem
+    result: FitResult
+
+    def profile(
+        self,
+        which: str | Sequence[str] | None = None,
+        *,
+        reml: bool = False,
+        zeta_max: float | None = None,
+        spacing: float = 0.5,
+    ) -> Profile:
+        """Profile the deviance: ζ of each parameter, minimized over all others.
+
+        Parameters
+        ----------
+        which : str or sequence of str, optional
+            Parameters by name (``"sd(Days|Subject)"``, ``"sigma"``, ``"Days"``), or the groups
+            ``"theta_"`` (variance parameters) and ``"beta_"`` (fixed effects); by default all.
+        reml : bool
+            Profile the REML criterion in place of the ML deviance, which lme4 always takes; it has
+            no fixed effects as parameters.
+        zeta_max : float, optional
+            How far to follow each profile; by default far enough for joint 99 % regions of two
+            parameters, which covers intervals up to a level of 0.997.
+        spacing : float
+            Distance of the knots in ζ.
+
+        Returns
+        -------
+        Profile
+            ``to_frame()``, ``conf_int(level)``, and one `ParameterProfile` per parameter with its
+            interpolant ``zeta_at``.
+
+        Warns
+        -----
+        ConvergenceWarning
+            When a profile finds a lower deviance than the fit.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("Yield ~ 1 + (1 | Batch)", slm.load_dataset("Dyestuff"))
+        >>> fit.profile("sigma").conf_int().round(2).loc["sigma"].to_dict()
+        {'estimate': 49.51, 'conf_low': 38.23, 'conf_high': 67.66}
+        """
+        return profile(self.problem, self.result, which, reml=reml, zeta_max=zeta_max, spacing=spacing)
+
+    def bootstrap(
+        self,
+        n: int = 1000,
+        kind: str = "parametric",
+        *,
+        seed: Any = None,
+        n_jobs: int = 1,
+        progress: bool = True,
+        statistic: Statistic | None = None,
+        one_step: bool = False,
+    ) -> Bootstrap:
+        """Refit the model to responses simulated from it.
+
+        No replicate touches the rows: its sufficient statistics are drawn directly, and all first
+        steps share one factorisation.
+
+        Parameters
+        ----------
+        n : int
+            Replicates.
+        kind : {"parametric"}
+            New random effects and new residuals.
+        seed : int or SeedSequence, optional
+            Every replicate has its own stream; numbers do not depend on ``n_jobs``.
+        n_jobs : int
+            Processes (joblib); -1 for all cores.
+        progress : bool
+            Report on standard error when it takes more than two seconds.
+        statistic : callable, optional
+            Takes a `Replicate` and returns numbers, by name or in order; by default all standard
+            deviations, correlations, σ and fixed effects are kept.
+        one_step : bool
+            Stop each refit after one step of Fisher scoring from the fit's θ: an approximation, exact
+            for balanced designs away from the boundary, at a small part of the cost.
+
+        Returns
+        -------
+        Bootstrap
+            ``to_frame()``, ``summary()``, ``conf_int(level, kind)``.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+        >>> made = fit.bootstrap(500, seed=1)
+        >>> made.summary().loc["Days", "std_error"].round(1)
+        np.float64(1.5)
+        """
+        return bootstrap(
+            self.problem,
+            self.result,
+            n,
+            kind,
+            seed=seed,
+            n_jobs=n_jobs,
+            progress=progress,
+            statistic=statistic,
+            one_step=one_step,
+        )
+
+
+def bootstrap_lrt(
+    m0: MixedModelFit, m1: MixedModelFit, n: int = 1000, *, seed: Any = None, n_jobs: int = 1, progress: bool = True
+) -> BootstrapLRT:
+    """Test a model against a larger one by the parametric bootstrap of the likelihood ratio.
+
+    Parameters
+    ----------
+    m0, m1 : MixedModelFit
+        Nested fits to the same rows, the smaller one first. REML fits are refitted by ML.
+    n : int
+        Replicates drawn from m0.
+    seed, n_jobs, progress
+        As for `MixedModelFit.bootstrap`.
+
+    Returns
+    -------
+    BootstrapLRT
+        ``statistic``, ``df``, ``p_value``, ``p_chi2``, ``replicates``.
+
+    Raises
+    ------
+    ParameterError
+        For fits to other rows or responses, or models that are not nested.
+
+    Examples
+    --------
+    >>> import sparselmm as slm
+    >>> data = slm.load_dataset("sleepstudy")
+    >>> m0 = slm.lmer("Reaction ~ Days + (1 | Subject)", data)
+    >>> m1 = slm.lmer("Reaction ~ Days + (Days || Subject)", data)
+    >>> test = slm.bootstrap_lrt(m0, m1, 199, seed=1)
+    >>> round(test.statistic, 2), test.p_value
+    (42.08, 0.005)
+    """
+    pairs = (m0.problem, m0.result), (m1.problem, m1.result)
+    return _bootstrap_lrt(*pairs, n, seed=seed, n_jobs=n_jobs, progress=progress)
