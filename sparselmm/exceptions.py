@@ -8,6 +8,8 @@ or ``"note"`` also reach people through the `SparseLMMWarning` classes.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,6 +95,14 @@ class ScaleWarning(SparseLMMWarning):
 
 class DataWarning(SparseLMMWarning):
     """Something about the data that the user should know (rows dropped, levels merged)."""
+
+
+def warn_user(text: str, category: type[SparseLMMWarning]) -> None:
+    """Issue a warning that points at the line outside the package that led to it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "sparselmm":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level - 1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from sparselmm.exceptions import (
     ParameterError,
     SingularFitWarning,
     SparseLMMWarning,
+    warn_user,
 )
 from sparselmm.linalg import SYSTEMS, make_system
 from sparselmm.linalg.threads import blas_threads
@@ -125,5 +125,5 @@ def _with_messages(result: FitResult) -> FitResult:
         simpler = "; ".join(dict.fromkeys(d.simpler for d in certificate.singular))
         found.append(Message("singular", "note", f"Singular fit: {facts}.", f"The fit equals {simpler}."))
     for message in found:
-        warnings.warn(str(message), WARNING_CLASSES[message.code], stacklevel=4)
+        warn_user(str(message), WARNING_CLASSES[message.code])
     return replace(result, messages=(*result.messages, *found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from sparselmm.data.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.matrices import MatrixEncoding, learn_matrix
 from sparselmm.data.rows import check_na_action, missing_rows, take_value, usable_rows
 from sparselmm.data.transforms import Value
-from sparselmm.exceptions import DataError, DataWarning, ParameterError
+from sparselmm.exceptions import DataError, DataWarning, ParameterError, warn_user
 from sparselmm.formula.algebra import TermList, read_terms
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Name, names
@@ -166,7 +165,7 @@ def _warn_about_gaps(spec: ModelSpec, variables: dict[str, Value], evaluator: Ev
         if missing.any():
             rows = describe_rows(np.flatnonzero(missing), frame.index)
             what = f"{text} has no value in {rows}, although its columns have; these rows are left out"
-            warnings.warn(what, DataWarning, stacklevel=3)
+            warn_user(what, DataWarning)
 
 
 def _fixed_matrix(
@@ -176,7 +175,7 @@ def _fixed_matrix(
     present = {variable for term in terms.terms for variable in term}
     for name in asked:
         if name not in present:
-            warnings.warn(f"contrasts for {name!r} are ignored: it is not in the fixed part", DataWarning, stacklevel=3)
+            warn_user(f"contrasts for {name!r} are ignored: it is not in the fixed part", DataWarning)
         elif not isinstance(values[name], Factor):
             raise ParameterError(f"contrasts were given for {name!r}, which is numeric; use factor({name})")
     encoding = learn_matrix(terms, values.__getitem__, asked, "the fixed part")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.design import DesignTerm, GroupedTerm
-from sparselmm.exceptions import DataWarning, DesignError, Message, RankDeficiencyWarning, ScaleWarning
+from sparselmm.exceptions import DataWarning, DesignError, Message, RankDeficiencyWarning, ScaleWarning, warn_user
 from sparselmm.linalg.rank import independent_columns, triangular_factor
 
 SCALE_TOLERANCE = 1e3
@@ -57,7 +56,7 @@ def check_aliased(terms: Sequence[DesignTerm]) -> list[Message]:
                     "the variances of these terms cannot be told apart."
                 )
                 messages.append(Message("aliased_terms", "warning", what, "Remove one of them."))
-                warnings.warn(str(messages[-1]), DataWarning, stacklevel=2)
+                warn_user(str(messages[-1]), DataWarning)
     return messages
 
 
@@ -109,7 +108,7 @@ def drop_dependent(X: FloatArray, columns: Sequence[str]) -> tuple[list[int], li
         what=f"The fixed-effects matrix is rank deficient: {len(dropped)} {noun} dropped ({', '.join(dropped)}).",
         how="They depend on earlier columns; leave them out of the formula to silence this.",
     )
-    warnings.warn(str(message), RankDeficiencyWarning, stacklevel=2)
+    warn_user(str(message), RankDeficiencyWarning)
     return kept, [message]
 
 
@@ -131,7 +130,7 @@ def check_scales(X: FloatArray, columns: Sequence[str]) -> list[Message]:
         what=f"Some predictors are on very different scales: {listed}.",
         how="Consider rescaling them, for example with scale(x).",
     )
-    warnings.warn(str(message), ScaleWarning, stacklevel=2)
+    warn_user(str(message), ScaleWarning)
     return [message]
 
 

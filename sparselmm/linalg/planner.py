@@ -153,6 +153,9 @@ def quick_choice(gram: BlockGram, first: tuple[int, ...]) -> str | None:
     q2 = rest_size(gram, first)
     if q2 <= SMALL_SCHUR:
         return "schur"
+    memory = available_memory()
+    if memory is not None and 32.0 * float(q2) ** 2 > MEMORY_SHARE * memory:
+        return None
     if q2 <= EXACT_CHOICE and level_work(gram, first) > 0.3 * float(q2) ** 2:
         return "schur"
     return None
