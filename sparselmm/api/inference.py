@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,16 +15,20 @@ from sparselmm.api.components import Components
 from sparselmm.api.source import ModelSource
 from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.inference.anova import hypotheses
+from sparselmm.inference.bootstrap_intervals import boot_conf_int
 from sparselmm.inference.contrasts import anova_type
 from sparselmm.inference.emmeans import axes, marginal_means
 from sparselmm.inference.hypotheses import Hypothesis, LinearHypothesis, read_hypothesis
 from sparselmm.inference.meantables import EMMeans, emmeans_tables
 from sparselmm.inference.methods import DEFAULT, METHODS, method_key
+from sparselmm.inference.profile_intervals import profile_conf_int
 from sparselmm.inference.tables import f_table, t_table
 from sparselmm.inference.terms import raw_rows
 from sparselmm.inference.wald import TestMethod
 from sparselmm.model import Problem
 from sparselmm.result import FitResult
+
+INTERVALS: dict[str, Callable[..., pd.DataFrame]] = {"profile": profile_conf_int, "boot": boot_conf_int}
 
 
 class Inference(Components):
@@ -92,22 +96,28 @@ class Inference(Components):
         """Two-sided p-values of the coefficients by Satterthwaite's method, (p,)."""
         return self.coef_table()["p_value"].rename("p_value")
 
-    def conf_int(self, level: float = 0.95, method: str = "wald", ddf: str = DEFAULT) -> pd.DataFrame:
-        """Return Wald intervals of the coefficients, estimate ± t quantile × standard error.
+    def conf_int(self, level: float = 0.95, method: str = "wald", ddf: str = DEFAULT, **options: Any) -> pd.DataFrame:
+        """Return confidence intervals.
 
         Parameters
         ----------
         level : float
             Confidence level.
-        method : {"wald"}
-            How the limits are found. Wald intervals of the variance parameters are in `varpar_table`.
+        method : {"wald", "profile", "boot"}
+            Estimate ± t quantile × standard error, for the coefficients (those of the variance
+            parameters are in `varpar_table`); the profile likelihood or the parametric bootstrap, for
+            all parameters.
         ddf : str
-            Degrees of freedom, see the class.
+            Degrees of freedom of Wald intervals, see the class.
+        **options
+            For ``"profile"`` and ``"boot"``: ``which`` (names, ``"theta_"`` or ``"beta_"``), ``scale``
+            (``"sdcor"`` or ``"varcov"``); ``reml`` for the profile; ``n``, ``kind``, ``seed``, ``n_jobs``,
+            ``one_step`` and ``progress`` for the bootstrap.
 
         Returns
         -------
         DataFrame
-            ``conf_low`` and ``conf_high`` by coefficient.
+            ``conf_low`` and ``conf_high`` by parameter. Limits do not leave the parameter space.
 
         Examples
         --------
@@ -115,10 +125,16 @@ class Inference(Components):
         >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
         >>> fit.conf_int().round(2).loc["Days"].to_dict()
         {'conf_low': 7.21, 'conf_high': 13.73}
+        >>> fit.conf_int(method="profile", which="beta_").round(2).loc["Days"].to_dict()
+        {'conf_low': 7.36, 'conf_high': 13.58}
         """
-        if method != "wald":
-            raise ParameterError(f"unknown method {method!r} for conf_int; there is 'wald'")
-        return self.coef_table(ddf, level)[["conf_low", "conf_high"]]
+        if method == "wald":
+            if options:
+                raise ParameterError(f"Wald intervals take no {', '.join(options)}")
+            return self.coef_table(ddf, level)[["conf_low", "conf_high"]]
+        if method not in INTERVALS:
+            raise ParameterError(f"unknown method {method!r} for conf_int; there are wald, {', '.join(INTERVALS)}")
+        return INTERVALS[method](self, level, **options)[["conf_low", "conf_high"]]
 
     # --- hypotheses ----------------------------------------------------------------------------
 
