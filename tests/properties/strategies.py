@@ -18,15 +18,29 @@ FIXED = st.integers(0, 3)
 @st.composite
 def cases(draw, *, p=FIXED, grouped=False, structures=tuple(STRUCTURES), z=("normal", "year", "no constant")):
     kinds = ["crossed"] if grouped else ["crossed", "crossed", "membership"]
-    first = TermSpec(draw(st.integers(8, 14)), draw(st.integers(1, 3)), draw(st.sampled_from(structures)),
-                     draw(st.sampled_from(kinds)))
-    rest = draw(st.lists(
-        st.builds(TermSpec, st.integers(3, 7), st.integers(1, 2), st.sampled_from(structures), st.sampled_from(kinds)),
-        max_size=2,
-    ))
+    first = TermSpec(
+        draw(st.integers(8, 14)),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from(structures)),
+        draw(st.sampled_from(kinds)),
+    )
+    rest = draw(
+        st.lists(
+            st.builds(
+                TermSpec, st.integers(3, 7), st.integers(1, 2), st.sampled_from(structures), st.sampled_from(kinds)
+            ),
+            max_size=2,
+        )
+    )
     return Case(
-        "drawn", (first, *rest), n=draw(st.integers(60, 90)), p=draw(p), weighted=draw(st.booleans()),
-        shifted=draw(st.booleans()), z=draw(st.sampled_from(z)), seed=draw(st.integers(0, 10**6)),
+        "drawn",
+        (first, *rest),
+        n=draw(st.integers(60, 90)),
+        p=draw(p),
+        weighted=draw(st.booleans()),
+        shifted=draw(st.booleans()),
+        z=draw(st.sampled_from(z)),
+        seed=draw(st.integers(0, 10**6)),
     )
 
 

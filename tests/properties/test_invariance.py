@@ -99,8 +99,11 @@ def test_linear_change_of_the_predictors(drawn, seed):
     y, X, terms, w, o = arrays(problem)
     p = X.shape[1]
     rng = np.random.default_rng(seed)
-    M = np.linalg.qr(rng.standard_normal((p, p)))[0] @ np.diag(rng.uniform(0.2, 5.0, p)) @ np.linalg.qr(
-        rng.standard_normal((p, p)))[0]
+    M = (
+        np.linalg.qr(rng.standard_normal((p, p)))[0]
+        @ np.diag(rng.uniform(0.2, 5.0, p))
+        @ np.linalg.qr(rng.standard_normal((p, p)))[0]
+    )
     a, b = at(theta, reml, y, X, terms, w, o), at(theta, reml, y, X @ M, terms, w, o)
     change = 2 * np.linalg.slogdet(M)[1] if reml else 0.0
     assert b.criterion == pytest.approx(a.criterion + change, rel=NEAR, abs=1e-9)

@@ -170,7 +170,10 @@ def rows_of(design, rows):
         for t in design.terms
     )
     return replace(
-        design, y=design.y[rows], X=design.X[rows], terms=terms,
+        design,
+        y=design.y[rows],
+        X=design.X[rows],
+        terms=terms,
         weights=None if design.weights is None else design.weights[rows],
         offset=None if design.offset is None else design.offset[rows],
     )
@@ -184,8 +187,7 @@ def test_cross_products_of_blocks_of_rows_add_up(drawn, i, j):
     whole = CrossProducts.from_design(design)
     cuts = [0, *sorted({i, j}), design.n]
     parts = [
-        CrossProducts.from_design(rows_of(design, slice(a, b)), whole.basis, whole.centres)
-        for a, b in pairwise(cuts)
+        CrossProducts.from_design(rows_of(design, slice(a, b)), whole.basis, whole.centres) for a, b in pairwise(cuts)
     ]
     total = parts[0]
     for part in parts[1:]:

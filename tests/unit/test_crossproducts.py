@@ -22,8 +22,11 @@ def design(n=50, seed=0, *, structure="us", far=0.0, weights=False, offset=False
     Z = np.column_stack([np.ones(n), far + rng.standard_normal(n)])
     terms = [{"groups": g, "Z": Z, "name": "g", "structure": structure}, {"groups": h, "name": "h"}]
     model = LinearMixedModel.from_arrays(
-        X @ [1.0, 2.0] + rng.standard_normal(n), X, terms,
-        weights=rng.uniform(0.5, 2, n) if weights else None, offset=rng.standard_normal(n) if offset else None,
+        X @ [1.0, 2.0] + rng.standard_normal(n),
+        X,
+        terms,
+        weights=rng.uniform(0.5, 2, n) if weights else None,
+        offset=rng.standard_normal(n) if offset else None,
     )
     return model.problem.design
 
@@ -60,7 +63,9 @@ def test_pilot_fit_leaves_nothing_to_the_fixed_effects():
 
 @pytest.mark.parametrize("size", [1, 7, 50, 51])
 def test_chunks_do_not_matter(monkeypatch, size):
-    whole = CrossProducts.from_design(design(weights=True, offset=True), )
+    whole = CrossProducts.from_design(
+        design(weights=True, offset=True),
+    )
     monkeypatch.setattr(crossproducts, "CHUNK_ROWS", size)
     d = design(weights=True, offset=True)
     parts = CrossProducts.from_design(d, whole.basis, whole.centres)
@@ -119,7 +124,8 @@ class TestCentring:
         np.testing.assert_allclose(basis.apply(X), X @ basis.matrix, atol=1e-9)  # 2000² times rounding
         gamma = np.array([0.3, -0.2])
         np.testing.assert_allclose(
-            X @ basis.coefficients(gamma), X @ basis.matrix @ (basis.b0 + gamma), rtol=1e-9, atol=1e-9)
+            X @ basis.coefficients(gamma), X @ basis.matrix @ (basis.b0 + gamma), rtol=1e-9, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("shift", [1e6, -1e6, 1e8])
@@ -176,8 +182,9 @@ def test_with_response_shares_what_it_can():
     assert other.gram is xp.gram
     np.testing.assert_array_equal(other.XytWXy[:-1, :-1], xp.XytWXy[:-1, :-1])
     np.testing.assert_allclose(other.XytWXy, other.XytWXy.T, rtol=1e-13)  # weights multiply from one side
-    fresh = CrossProducts.from_design(LinearMixedModel.from_arrays(
-        new, d.X, list(d.terms), weights=d.weights, offset=d.offset).problem.design)
+    fresh = CrossProducts.from_design(
+        LinearMixedModel.from_arrays(new, d.X, list(d.terms), weights=d.weights, offset=d.offset).problem.design
+    )
     np.testing.assert_allclose(other.basis.b0, fresh.basis.b0, rtol=1e-9, atol=1e-9)  # QR against normal equations
     np.testing.assert_allclose(other.ZtWXy, fresh.ZtWXy, rtol=1e-8, atol=1e-8)
     for array in (other.ZtWXy, other.XytWXy, xp.ZtWXy, xp.XytWXy):

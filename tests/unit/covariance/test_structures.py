@@ -127,7 +127,12 @@ def test_theta_is_the_lower_triangle_by_columns():
 def test_names_are_those_of_lme4():
     columns = ("(Intercept)", "x", "z")
     assert make_structure("us", 3).theta_names("g", columns) == (
-        "g.(Intercept)", "g.x.(Intercept)", "g.z.(Intercept)", "g.x", "g.z.x", "g.z",
+        "g.(Intercept)",
+        "g.x.(Intercept)",
+        "g.z.(Intercept)",
+        "g.x",
+        "g.z.x",
+        "g.z",
     )
     assert make_structure("diag", 3).theta_names("g", columns) == ("g.(Intercept)", "g.x", "g.z")
     assert make_structure("homdiag", 3).theta_names("g", columns) == ("g",)

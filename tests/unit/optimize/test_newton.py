@@ -123,8 +123,10 @@ class Even:
 def test_newton_leaves_saddles_and_reaches_boundaries(start, a, b):
     recorder = Recorder(Even(a, b))
     x, status, message = Newton().minimize(recorder, np.array(start), np.zeros(2))
-    best = min(minimize(Even(a, b).value, s, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14}).fun
-               for s in ((1.0, 1.0), (0.1, 2.0), (2.0, 0.1), (0.01, 0.01)))
+    best = min(
+        minimize(Even(a, b).value, s, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14}).fun
+        for s in ((1.0, 1.0), (0.1, 2.0), (2.0, 0.1), (0.01, 0.01))
+    )
     assert status is Status.CONVERGED, message
     assert Even(a, b).value(x) <= best + 1e-8  # what is left of a predicted decrease of 1e-9
     assert len(recorder.trace) < 60
