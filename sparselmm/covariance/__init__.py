@@ -1,8 +1,8 @@
 """Covariance structures of random terms and their registry."""
 
+from sparselmm.covariance.centred import Centred
 from sparselmm.covariance.structures import (
     STRUCTURES,
-    Centred,
     CovarianceStructure,
     Diagonal,
     HomogeneousDiagonal,
