@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.covariance.structures import Unstructured
+from sparselmm.covariance.structures import Unstructured, triangular
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,3 @@ class Centred:
         """Return the entries of the factor in centred coordinates."""
         inner = np.asarray(np.linalg.solve(self._C, self.base.template(theta)), dtype=np.float64)
         return np.asarray(triangular(inner)[self.base._entries])
-
-
-def triangular(A: FloatArray) -> FloatArray:
-    """Return the lower triangular T with T T' = A A' and a non-negative diagonal."""
-    R = np.linalg.qr(A.T, mode="r")
-    signs = np.where(np.diag(R) < 0, -1.0, 1.0)
-    out: FloatArray = (signs[:, None] * R).T
-    return out

@@ -102,6 +102,14 @@ def lower_factor(covariance: FloatArray, tol: float = 1e-14) -> FloatArray:
     return T
 
 
+def triangular(A: FloatArray) -> FloatArray:
+    """Return the lower triangular T with T T' = A A' and a non-negative diagonal."""
+    R = np.linalg.qr(A.T, mode="r")
+    signs = np.where(np.diag(R) < 0, -1.0, 1.0)
+    out: FloatArray = (signs[:, None] * R).T
+    return out
+
+
 @dataclass(frozen=True)
 class Unstructured:
     """Any positive semidefinite k×k covariance; theta is the lower triangle by columns."""
