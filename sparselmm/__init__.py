@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sparselmm.datasets import list_datasets as list_datasets
     from sparselmm.datasets import load_dataset as load_dataset
     from sparselmm.linalg.threads import set_threads as set_threads
+    from sparselmm.report.plots.profile import plot_profile as plot_profile
+    from sparselmm.report.plots.profile import plot_profile_pairs as plot_profile_pairs
 
 __version__ = "0.1.0"
 
@@ -47,6 +49,8 @@ _PUBLIC = {
     "simulate": "sparselmm.api",
     "list_datasets": "sparselmm.datasets",
     "load_dataset": "sparselmm.datasets",
+    "plot_profile": "sparselmm.report.plots.profile",
+    "plot_profile_pairs": "sparselmm.report.plots.profile",
     "set_threads": "sparselmm.linalg.threads",
 }
 
