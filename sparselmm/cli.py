@@ -97,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     _model_arguments(fit)
     fit.add_argument("--output", choices=("text", "json"), default="text", help="default: text")
     fit.add_argument("--correlation", action="store_true", help="show the correlation of the fixed effects")
+    fit.add_argument(
+        "--ddf",
+        choices=("satterthwaite", "kenward-roger", "residual", "normal", "none"),
+        default="satterthwaite",
+        help="degrees of freedom of the tests; none shows t values only; default: satterthwaite",
+    )
     fit.set_defaults(command=_fit)
 
     compare = commands.add_parser(
@@ -185,7 +191,6 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _fit(arguments: argparse.Namespace) -> int:
     import sparselmm as slm
-    from sparselmm.report import summarize
 
     fit = slm.lmer(
         arguments.formula,
@@ -199,7 +204,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         record = {**_record(fit), "data": name}
         print(json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False))
     else:
-        summary = summarize(fit, correlation=arguments.correlation)
+        summary = fit.summary(correlation=arguments.correlation, ddf=None if arguments.ddf == "none" else arguments.ddf)
         print(replace(summary, content=replace(summary.content, data_name=name)))
     return AGREE
 

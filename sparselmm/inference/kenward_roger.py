@@ -16,17 +16,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import qr
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
 from sparselmm.exceptions import NumericalError, ParameterError, UnsupportedError
+from sparselmm.inference.directions import covariance_basis, independent_rows
 from sparselmm.inference.wald import FixedEffects, FTest, fixed_effects, rotate
 from sparselmm.information import Direction, omega_information
 from sparselmm.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.result import FitResult
 
 CONDITION = 1e-10
+ROW_TOL = 1e-8
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class KenwardRoger:
         """Return the scaled F test."""
         unit = self.fixed.cov / self.fixed.sigma**2
         if len(rotate(L, self.fixed.cov, L @ self.fixed.beta - rhs).rows) < len(L):  # take a basis of the rows
-            keep = independent_rows(L)
+            keep = independent_rows(L, ROW_TOL)
             L, rhs = L[keep], rhs[keep]
         q = len(L)
         root = np.linalg.cholesky(L @ unit @ L.T)
@@ -84,14 +85,6 @@ class KenwardRoger:
         d = L @ self.fixed.beta - rhs
         wald = float(d @ np.linalg.solve(L @ self.adjusted @ L.T, d))
         return FTest(scale * wald / q, q, den_df, scale)
-
-
-def independent_rows(L: FloatArray) -> FloatArray:
-    """Return positions of rows that span all rows, (q,)."""
-    size = np.linalg.norm(L, axis=1, keepdims=True)
-    _, R, pivots = qr((L / np.where(size > 0, size, 1.0)).T, mode="economic", pivoting=True)
-    diagonal = np.abs(np.diag(R))
-    return np.asarray(np.sort(pivots[: len(diagonal)][diagonal > 1e-8 * diagonal[0]]))
 
 
 def scaled_f(A1: float, A2: float, q: int) -> tuple[float, float]:
@@ -128,20 +121,11 @@ def linear_directions(structure: CovarianceStructure) -> list[FloatArray]:
     UnsupportedError
         When the covariances are not a linear family with as many dimensions as parameters.
     """
-    dT = structure.dtemplate()
-    n = len(dT)
-    found: list[FloatArray] = []
-    pairs = [(i, i) for i in range(n)] + [(i, j) for i in range(n) for j in range(i)]
-    for i, j in pairs:
-        product = dT[i] @ dT[j].T
-        B = (product + product.T) / 2.0
-        basis = np.array([f.ravel() for f in (*found, B)])
-        if np.linalg.matrix_rank(basis, tol=1e-10) == len(basis):
-            found.append(B)
-    if len(found) != n:
+    found = covariance_basis(structure)
+    if len(found) != structure.n_par:
         raise UnsupportedError(
             "Kenward and Roger's method needs covariances that are linear in their parameters, "
-            f"which a random term here is not ({n} parameters, {len(found)} dimensions)"
+            f"which a random term here is not ({structure.n_par} parameters, {len(found)} dimensions)"
         )
     return found
 

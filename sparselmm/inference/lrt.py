@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.design import Design, DesignTerm, GroupedTerm
 from sparselmm.exceptions import ParameterError
+from sparselmm.inference.directions import covariance_basis
 from sparselmm.inference.distributions import chi2_tail
 from sparselmm.pls import ParameterMap
 from sparselmm.result import FitResult
@@ -104,23 +105,25 @@ def _probes(design: Design, parameters: ParameterMap, v: FloatArray) -> list[Flo
     """Return Z_t(I⊗B)Z_t'v, flattened, for a basis of the covariances of each term."""
     out = []
     for term, structure in zip(design.terms, parameters.structures):
-        dT = structure.dtemplate()
-        products = [(dT[i] @ dT[j].T) for i in range(len(dT)) for j in range(i + 1)]
-        Z = None if isinstance(term, GroupedTerm) else term.to_sparse()
-        if isinstance(term, GroupedTerm):
-            back = np.zeros((term.m, term.k, v.shape[1]))
-            np.add.at(back, term.codes, term.Z[:, :, None] * v[:, None, :])
-        else:
-            back = (term.to_sparse().T @ v).reshape(term.m, term.k, v.shape[1])
-        for B in products:
-            if not B.any():
-                continue
-            moved = (B + B.T) @ back
+        back = _transposed_times(term, v)
+        for B in covariance_basis(structure):
+            moved = B @ back
             if isinstance(term, GroupedTerm):
                 image = np.einsum("nk,nkr->nr", term.Z, moved[term.codes])
             else:
-                image = np.asarray(Z @ moved.reshape(-1, v.shape[1]))
+                image = np.asarray(term.to_sparse() @ moved.reshape(-1, v.shape[1]))
             out.append(image.ravel())
+    return out
+
+
+def _transposed_times(term: DesignTerm, v: FloatArray) -> FloatArray:
+    """Return Z'v by level, (m, k, r)."""
+    if not isinstance(term, GroupedTerm):
+        return np.asarray((term.to_sparse().T @ v).reshape(term.m, term.k, v.shape[1]))
+    out = np.empty((term.m, term.k, v.shape[1]))
+    for i in range(term.k):
+        for r in range(v.shape[1]):
+            out[:, i, r] = np.bincount(term.codes, weights=term.Z[:, i] * v[:, r], minlength=term.m)
     return out
 
 

@@ -100,11 +100,10 @@ def format_statistic(values: Sequence[float], digits: int) -> list[str]:
 
 
 def format_df(values: Sequence[float]) -> list[str]:
-    """Return degrees of freedom with 3 decimals, in scientific notation when huge."""
-    numbers = [float(v) for v in values]
-    if any(math.isfinite(v) and abs(v) >= 1e7 for v in numbers):
-        return format_common(numbers, 4)
-    return [f"{v:.3f}" if math.isfinite(v) else _special(v) for v in numbers]
+    """Return degrees of freedom with 3 decimals; large ones, whose digits mean nothing, with 4 digits."""
+    return [
+        (f"{v:.3f}" if abs(v) < 1e4 else f"{v:.3e}") if math.isfinite(v) else _special(v) for v in map(float, values)
+    ]
 
 
 def format_p(values: Sequence[float], digits: int) -> list[str]:

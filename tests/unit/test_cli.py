@@ -34,9 +34,12 @@ def test_fit_prints_the_summary(run):
     status, out, err = run("fit", *SLEEPSTUDY)
     assert status == 0
     assert err == ""
-    assert out.startswith("Linear mixed model fit by REML\nFormula: Reaction ~ Days + (Days | Subject)\n   Data: sleep")
+    title, *rest = out.splitlines()
+    assert title == "Linear mixed model fit by REML. t-tests use Satterthwaite's method"
+    assert rest[:2] == ["Formula: Reaction ~ Days + (Days | Subject)", "   Data: sleepstudy"]
     assert "REML criterion at convergence: 1743.6" in out
-    assert "Days        10.467      1.546   6.771" in out
+    assert "Days        10.467      1.546 17.000   6.771 3.26e-06 ***" in out
+    assert "Days        10.467      1.546   6.771" in run("fit", *SLEEPSTUDY, "--ddf", "none")[1]
     assert "Correlation of Fixed" not in out
     assert "Correlation of Fixed" in run("fit", *SLEEPSTUDY, "--correlation")[1]
 

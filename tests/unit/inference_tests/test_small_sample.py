@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from dense_kr import DenseKR, gradient, hessian, restricted_deviance
 
 import sparselmm as slm
@@ -209,3 +210,17 @@ def test_pooled_df_is_the_mean_matching_formula():
 
 def test_scaled_f_of_one_row_is_a_t_test():
     assert scaled_f(0.25, 0.25, 1) == (8.0, 1.0)
+
+
+def test_multiple_membership():
+    rng = np.random.default_rng(9)
+    n, m = 70, 12
+    codes = rng.integers(0, m, (n, 2))
+    matrix = sp.coo_array((np.full(2 * n, 0.5), (np.repeat(np.arange(n), 2), codes.ravel())), shape=(n, m)).tocsr()
+    X = np.column_stack([np.ones(n), rng.standard_normal(n)])
+    y = X @ [1.0, 0.3] + matrix @ rng.standard_normal(m) * 2 + rng.standard_normal(n)
+    term = {"matrix": matrix, "k": 1, "name": "members"}
+    fit = slm.LinearMixedModel.from_arrays(y, X, [term, (codes[:, 0], None)]).fit()
+    dense = DenseKR(*dense_of(fit, False))
+    np.testing.assert_allclose(fit._method("kenward-roger").cov(), dense.adjusted, rtol=1e-8)
+    assert fit.coef_table()["df"].between(1, n).all()

@@ -64,7 +64,7 @@ def test_statistic():
 def test_df():
     assert format_df([17.0, 144.00042]) == ["17.000", "144.000"]
     assert format_df([math.inf, 2.5]) == ["Inf", "2.500"]
-    assert format_df([1.5e9]) == ["1.5e+09"]
+    assert format_df([15.3594, 37614.008]) == ["15.359", "3.761e+04"]
 
 
 def test_p_values():
