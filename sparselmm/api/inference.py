@@ -14,7 +14,7 @@ from sparselmm.api.comparison import drop1_lrt, f_rows, ranova_lrt
 from sparselmm.api.components import Components
 from sparselmm.api.source import ModelSource
 from sparselmm.exceptions import NumericalError, ParameterError
-from sparselmm.inference.anova import hypotheses
+from sparselmm.inference.anova import aliased_note, hypotheses
 from sparselmm.inference.bootstrap_intervals import boot_conf_int
 from sparselmm.inference.contrasts import anova_type
 from sparselmm.inference.emmeans import axes, marginal_means
@@ -238,7 +238,10 @@ class Inference(Components):
         """
         method = self._method(ddf)
         kind = anova_type(type)
-        return f_table(method, hypotheses(self.result, self.source.encoding, self.source.table, kind), kind)
+        encoding = self.source.encoding
+        table = f_table(method, hypotheses(self.result, encoding, self.source.table, kind), kind)
+        table.attrs["notes"] += aliased_note(encoding, kind)
+        return table
 
     def drop1(self, test: str = "chisq", ddf: str = DEFAULT) -> pd.DataFrame:
         """Test each term that is not part of a higher one, as R's ``drop1``.

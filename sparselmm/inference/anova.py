@@ -13,7 +13,6 @@ from sparselmm.exceptions import ParameterError
 from sparselmm.inference.contrasts import WideTerm, type1, type2, type3
 from sparselmm.inference.terms import (
     INTERCEPT,
-    FixedTerm,
     fixed_terms,
     joint_factor,
     matrix_terms,
@@ -22,6 +21,18 @@ from sparselmm.inference.terms import (
     treatment_coded,
 )
 from sparselmm.result import FitResult
+
+RANK_TOL = 1e-9
+
+
+def aliased_note(encoding: EncodingSpec | None, kind: str) -> list[str]:
+    """Return what should be known about type III hypotheses when columns were dropped."""
+    if encoding is None or kind != "III" or not encoding.dropped_columns:
+        return []
+    return [
+        f"the columns {', '.join(encoding.dropped_columns)} were dropped (empty cells or aliases): what type III tests "
+        "then depends on which cells have rows"
+    ]
 
 
 def hypotheses(
@@ -48,22 +59,16 @@ def hypotheses(
         return type1(X, terms)
     if kind == "II":
         return type2(X, terms)
-    if encoding.dropped_columns:
-        return _without_aliases(result, encoding, terms)
     raw = raw_rows(encoding, table(), result.design.rows)
     wide = overparametrized(encoding.fixed)
     full, coded, own = joint_factor(encoding, (wide, treatment_coded(encoding.fixed), encoding.fixed), raw)
+    kept = list(encoding.kept)
+    coded, own = coded[:, kept], own[:, kept]
+    size = np.linalg.norm(coded, axis=0)
+    if np.linalg.matrix_rank(coded / np.where(size > 0, size, 1.0), tol=RANK_TOL) < len(kept):
+        raise ParameterError(
+            f"type III is not defined: the columns {', '.join(encoding.dropped_columns)} were dropped, and those left "
+            "are dependent under treatment contrasts; fit with treatment contrasts, or use type='II'"
+        )
     pairs = [WideTerm(t, w.columns) for t, w in zip(terms, matrix_terms(wide))]
     return type3(full, coded, own, pairs)
-
-
-def _without_aliases(result: FitResult, encoding: EncodingSpec, terms: tuple[FixedTerm, ...]) -> dict[str, FloatArray]:
-    """Refuse type III where coefficients were dropped from terms that others contain."""
-    for term in terms:
-        containing = [t.name for t in terms if t.contains(term)]
-        if containing and term.name != INTERCEPT:
-            raise ParameterError(
-                f"type III is not defined here: {term.name} is contained in {', '.join(containing)}, and the columns "
-                f"{', '.join(encoding.dropped_columns)} were dropped (empty cells or aliases); use type='II'"
-            )
-    return {t.name: np.eye(result.design.p)[list(t.columns)] for t in terms if t.name != INTERCEPT}

@@ -14,10 +14,10 @@ d <- droplevels(d)
 control <- lmerControl(optimizer = "nloptwrap", optCtrl = list(xtol_rel = 1e-12, xtol_abs = 1e-12, ftol_rel = 1e-15, maxeval = 1e5),
                        calc.derivs = FALSE)
 
-case <- function(id, formula, contrasts = NULL, weights = NULL, means = list(), reml = TRUE, kr = TRUE, third = TRUE,
+case <- function(id, formula, contrasts = NULL, weights = NULL, means = list(), reml = TRUE, kr = TRUE,
                  ranova = FALSE, drop1 = FALSE)
   list(id = id, formula = formula, contrasts = contrasts, weights = weights, means = means, REML = reml, kr = kr,
-       third = third, ranova = ranova, drop1 = drop1)
+       ranova = ranova, drop1 = drop1)
 cases <- list(
   case("sum", "y ~ u * x + v + (1 | a) + (1 | b)", contrasts = list(u = "contr.sum", v = "contr.sum"), drop1 = TRUE,
        means = list(list(specs = "u"), list(specs = "u", by = "v", adjust = "holm"), list(specs = "u", at = list(x = 1), adjust = "tukey"))),
@@ -25,8 +25,8 @@ cases <- list(
        means = list(list(specs = c("u", "g"), adjust = "bonferroni"), list(specs = "g", by = "u", adjust = "none"))),
   case("three", "y ~ u * g * x + t + (1 | a)", drop1 = TRUE, means = list(list(specs = "u", by = "g", adjust = "sidak"))),
   case("mixed_coding", "y ~ u * g + v + (1 | a)", contrasts = list(u = "contr.sum")),
-  case("no_intercept", "y ~ 0 + u + v + x + (1 | a)", third = FALSE, means = list(list(specs = "v", adjust = "fdr"))),
-  case("empty_cells", "y ~ u * v + (1 | a)", third = FALSE, means = list(list(specs = c("u", "v")), list(specs = "u"))),
+  case("no_intercept", "y ~ 0 + u + v + x + (1 | a)", means = list(list(specs = "v", adjust = "fdr"))),
+  case("empty_cells", "y ~ u * v + (1 | a)", means = list(list(specs = c("u", "v")), list(specs = "u"))),
   case("slopes", "y ~ x + t + u + (x + t | a)", kr = FALSE, ranova = TRUE, drop1 = TRUE),
   case("double_bar", "y ~ x + (x || a) + (1 | b)", ranova = TRUE, reml = FALSE, kr = FALSE),
   case("two_values", "y ~ u + d01 + x + (1 | a)", means = list(list(specs = "u", adjust = "tukey"), list(specs = "d01"))),
@@ -65,7 +65,7 @@ describe <- function(k) {
   for (mode in modes) {
     one <- do.call(rbind, lapply(seq_len(nrow(L)), function(i) contest(m, L[i, ], joint = FALSE, ddf = mode, rhs = 0.1)))
     result <- list(contest1D = as.list(as.data.frame(one)), contestMD = as.list(contest(m, L, ddf = mode, rhs = rep(0.1, nrow(L)))))
-    for (type in c("I", "II", if (k$third) "III")) result[[type]] <- columns(anova(m, type = type, ddf = mode))
+    for (type in c("I", "II", "III")) result[[type]] <- columns(anova(m, type = type, ddf = mode))
     result$emmeans <- lapply(k$means, function(r) means_of(m, r, tolower(mode)))
     out[[tolower(mode)]] <- result
   }

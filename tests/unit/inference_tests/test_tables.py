@@ -173,3 +173,18 @@ def test_summary_follows_the_method(sleep):
     assert "z tests" in str(sleep.summary(ddf="normal"))
     assert "Pr(>|t|)" not in str(sleep.summary(ddf=None))
     assert sleep.pvalues["Days"] == sleep.coef_table().loc["Days", "p_value"]
+
+
+def test_empty_cells_are_mentioned():
+    rng = np.random.default_rng(8)
+    d = pd.DataFrame({"g": np.arange(120) % 12, "a": np.arange(120) % 3, "b": rng.integers(0, 2, 120)})
+    d = d.assign(a=d["a"].map(str), b=np.where(d["a"] == 2, 0, d["b"]).astype(str), y=rng.standard_normal(120))
+    d["y"] += rng.standard_normal(12)[d["g"]]
+    with pytest.warns(slm.exceptions.RankDeficiencyWarning):
+        fit = slm.lmer("y ~ a * b + (1 | g)", d)
+    table = fit.anova("III")
+    assert table.loc["a:b", "NumDF"] == 1
+    assert any("empty cells" in note for note in table.attrs["notes"])
+    cells = fit.emmeans(["a", "b"]).means
+    assert cells.loc[(cells["a"] == "2") & (cells["b"] == "1"), "emmean"].isna().all()
+    assert cells["emmean"].notna().sum() == 5
