@@ -48,6 +48,10 @@ class Chart(Protocol):
         """Number of own coordinates."""
         ...
 
+    def lower(self) -> FloatArray:
+        """Return lower bounds of the own coordinates, (n,): only where a sign would mean another value of c."""
+        ...
+
     def jet(self, x: FloatArray, tau: float, c: float) -> Jet:
         """Return the factor at own coordinates x, (n,), τ and c."""
         ...
@@ -82,6 +86,10 @@ class Affine:
     def n(self) -> int:
         """Number of own coordinates."""
         return len(self.D)
+
+    def lower(self) -> FloatArray:
+        """Return no bounds."""
+        return np.full(self.n, -np.inf)
 
     def jet(self, x: FloatArray, tau: float, c: float) -> Jet:
         """Return the factor and its derivatives."""
@@ -122,6 +130,10 @@ class Pair:
         k = len(self.F)
         return k * (k + 1) // 2 - 1
 
+    def lower(self) -> FloatArray:
+        """Return no bounds: the covariance does not change with signs."""
+        return np.full(self.n, -np.inf)
+
     def _rest(self) -> tuple[IntArray, IntArray]:
         rows, cols = np.tril_indices(len(self.F))
         return np.asarray(rows[rows > 1], dtype=np.int64), np.asarray(cols[rows > 1], dtype=np.int64)
@@ -159,6 +171,10 @@ class Pair:
 
 class CorrelationPair(Pair):
     """The correlation is sin c; x1 is the length of the second row."""
+
+    def lower(self) -> FloatArray:
+        """Return 0 for both lengths: a negative one would turn the sign of the correlation."""
+        return np.concatenate([np.zeros(2), np.full(self.n - 2, -np.inf)])
 
     def _second(self, x: FloatArray, tau: float, c: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         a, s, r = x[1], np.sin(c), np.cos(c)

@@ -226,9 +226,10 @@ class Profile:
         DataFrame
             Index: parameters; columns ``estimate``, ``conf_low``, ``conf_high``.
         """
+        check_scale(scale)
         rows = {p.name: (p.estimate, *p.interval(level)) for p in self.profiles}
         frame = pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "conf_low", "conf_high"])
-        return frame if check_scale(scale) == "sdcor" else _variances(self.profiles, frame)
+        return frame if scale == "sdcor" else _variances(self.profiles, frame)
 
     def __repr__(self) -> str:
         return f"<Profile of the {self.criterion} in {', '.join(self.names)}; {self.evaluations} factorisations>"

@@ -21,6 +21,7 @@ from sparselmm.model import Problem, fit_problem
 from sparselmm.pls import PenalizedLeastSquares
 from sparselmm.result import FitResult
 
+LONGEST = 0.25  # longest step in the arcsine of a correlation
 Kind = Literal["sd", "cor", "cov", "sigma", "beta"]
 
 
@@ -53,11 +54,13 @@ class Parameter:
         return np.sin(c) if self.kind == "cor" else c
 
     def coordinate(self, value: FloatArray | float) -> FloatArray:
-        """Return the coordinate of a value."""
+        """Return the coordinate of a value; NaN for one that the parameter cannot have."""
         value = np.asarray(value, dtype=float)
         if self.kind == "sigma":
-            return np.log(value)
-        return np.arcsin(np.clip(value, -1.0, 1.0)) if self.kind == "cor" else value
+            return np.log(np.where(value > 0, value, np.nan))
+        if self.kind == "cor":
+            return np.arcsin(np.where(np.abs(value) < 1.0 + 1e-9, np.clip(value, -1.0, 1.0), np.nan))
+        return value
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -187,7 +190,8 @@ def _curve(found: Optimum, parameter: Parameter, pls: PenalizedLeastSquares) -> 
     z = np.concatenate([*parts, [] if parameter.kind == "sigma" else [tau]])
     low, high = parameter.bounds
     deviance = HeldDeviance(pls, result.criterion_type, tuple(charts), target)
-    return Curve(deviance, z, float(np.clip(c, low, high)), low, high, result.criterion)
+    longest = LONGEST if parameter.kind == "cor" else np.inf
+    return Curve(deviance, z, float(np.clip(c, low, high)), low, high, result.criterion, longest)
 
 
 def all_values(found: Optimum, curve: Curve, at: Minimum) -> FloatArray:

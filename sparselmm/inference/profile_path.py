@@ -39,6 +39,9 @@ class Curve:
         Bounds of that coordinate.
     minimum : float
         The deviance at the estimate.
+    longest : float
+        Longest step in the coordinate: a correlation's ζ is flat beyond a kink where a standard
+        deviation becomes zero.
     """
 
     deviance: HeldDeviance
@@ -47,6 +50,7 @@ class Curve:
     low: float
     high: float
     minimum: float
+    longest: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def _advance(
     h = _step(curve, last, side, goal)
     if before is not None:
         h = min(h, 3.0 * abs(last.at.c - before.at.c))
-    room = abs(bound - last.at.c)
+    h, room = min(h, curve.longest), abs(bound - last.at.c)
     for _ in range(MAX_HALVINGS):
         c = bound if h >= 0.8 * room else last.at.c + side * h
         try:
@@ -136,6 +140,9 @@ def root(curve: Curve, knots: list[Knot], target: float) -> Knot:
 
     ``knots`` are those of one side, from the estimate to near the target or to the bound.
     """
+    last = knots[-1]
+    if last.at.c in (curve.low, curve.high) and abs(last.zeta) < abs(target):
+        return last
     near = min(knots, key=lambda k: abs(k.zeta - target))
     for _ in range(MAX_NEWTON):
         gap = target - near.zeta

@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import BoolArray, FloatArray
 from sparselmm.covariance.structures import triangular
 from sparselmm.criterion import Criterion
 from sparselmm.derivatives import Scores, scores
@@ -192,6 +192,11 @@ class HeldDeviance:
         """Return (coordinates of all terms, τ, c)."""
         return np.concatenate([z, [np.exp(-c), c]]) if self.target.fixes_sigma else np.append(z, c)
 
+    def lower(self) -> FloatArray:
+        """Return the lower bounds of z."""
+        own = [chart.lower() for chart in self.map.charts]
+        return np.concatenate([*own, [] if self.target.fixes_sigma else [-np.inf]])
+
     def _value(self, solution: PLSSolution, Q: float) -> float:
         tau = float(solution.par[-2])
         log_parts = solution.ldL2 + (solution.ldRX2 if self.criterion.reml else 0.0)
@@ -308,31 +313,39 @@ class HeldDeviance:
 def minimize(deviance: HeldDeviance, z: FloatArray, c: float) -> Minimum:
     """Return the minimum over z at c, by Newton steps within a trust region from a start near it.
 
+    Coordinates at a lower bound stay there while the deviance rises from it.
+
     Raises
     ------
     NumericalError
         When the start is unusable or the steps do not settle.
     """
+    lower = deviance.lower()
+    z = np.maximum(z, lower)
     local = deviance.derivatives(z, c)
     radius, n, evaluations = 2.0, len(z), 1
     for _ in range(MAX_STEPS):
         g, H = local.gradient[:n], local.hessian[:n, :n]
-        scale = _scales(H)
-        step, predicted = trust_region_step(scale * g, scale[:, None] * H * scale, radius)
-        if predicted < max(CERTAIN, 1e-12 * abs(local.value)) and np.linalg.norm(step) < radius:
-            return _finish(local, z, c, scale * step, predicted, evaluations)
-        value = deviance.value(z + scale * step, c)
+        free = (z > lower) | (g < 0)
+        scale, step = _scales(H), np.zeros(n)
+        part = np.ix_(free, free)
+        step[free], predicted = trust_region_step((scale * g)[free], (scale[:, None] * H * scale)[part], radius)
+        inside = np.all(z + scale * step >= lower) and np.linalg.norm(step) < radius
+        if inside and predicted < max(CERTAIN, 1e-12 * abs(local.value)):
+            return _finish(local, z, c, scale * step, predicted, free, evaluations)
+        trial = np.maximum(z + scale * step, lower)
+        value = deviance.value(trial, c)
         evaluations += 1
-        ratio = (local.value - value) / predicted
+        ratio = (local.value - value) / predicted if predicted > 0 else 0.0
         if ratio < 0.25:
             radius = 0.25 * float(np.linalg.norm(step))
         elif ratio > 0.75:
             radius = max(radius, 2.0 * float(np.linalg.norm(step)))
         if value < local.value:
-            z = z + scale * step
+            z = trial
             local = deviance.derivatives(z, c)
         elif radius < 1e-8:
-            return _finish(local, z, c, np.zeros(n), 0.0, evaluations)
+            return _finish(local, z, c, np.zeros(n), 0.0, free, evaluations)
     raise NumericalError(f"no minimum of the deviance found in {MAX_STEPS} steps with the parameter held at {c}")
 
 
@@ -342,11 +355,13 @@ def _scales(H: FloatArray) -> FloatArray:
     return np.asarray(1.0 / np.sqrt(np.maximum(d, 1e-8 * max(float(d.max(initial=0.0)), 1e-300))))
 
 
-def _finish(local: Local, z: FloatArray, c: float, step: FloatArray, predicted: float, evaluations: int) -> Minimum:
+def _finish(
+    local: Local, z: FloatArray, c: float, step: FloatArray, predicted: float, free: BoolArray, evaluations: int
+) -> Minimum:
     """Return the minimum that a last small step reaches, with the derivatives of the profile there."""
     n = len(z)
-    mixed = local.hessian[:n, -1]
-    tangent = -_solve_regular(local.hessian[:n, :n], mixed)
+    mixed, tangent = local.hessian[:n, -1], np.zeros(n)
+    tangent[free] = -_solve_regular(local.hessian[:n, :n][np.ix_(free, free)], mixed[free])
     slope = float(local.gradient[-1] + mixed @ step)
     bend = float(local.hessian[-1, -1] + mixed @ tangent)
     return Minimum(c, z + step, local.value - predicted, slope, bend, tangent, local.gamma, evaluations)
