@@ -213,9 +213,7 @@ def _nearest(structure: CovarianceStructure, omega: FloatArray) -> FloatArray:
     return np.sqrt(np.maximum(omega[0], 0.0)) if structure.k == 1 else structure.nearest(omega)
 
 
-def _gradients(
-    parameters: ParameterMap, shared: Shared, E: list[FloatArray], weight: FloatArray
-) -> FloatArray:
+def _gradients(parameters: ParameterMap, shared: Shared, E: list[FloatArray], weight: FloatArray) -> FloatArray:
     """Return the gradients of the criterion at θ, (r, n_par)."""
     parts = []
     for structure, T, L, products in zip(parameters.structures, shared.templates, shared.log_parts, E):

@@ -163,9 +163,7 @@ class Settled:
     evaluations: int
 
 
-def _settle(
-    pls: PenalizedLeastSquares, criterion: Criterion, y: Statistics, column: int, x: FloatArray
-) -> Settled:
+def _settle(pls: PenalizedLeastSquares, criterion: Criterion, y: Statistics, column: int, x: FloatArray) -> Settled:
     """Go on from a start to the optimum of one response.
 
     Steps are taken in Ω by the average information, in which the criterion is nearly quadratic (AI-REML);
@@ -234,9 +232,7 @@ def _along_omega(parameters: ParameterMap, x: FloatArray, delta: FloatArray) -> 
     return np.concatenate(out)
 
 
-def _after(
-    own: PenalizedLeastSquares, target: CriterionAt, x: FloatArray, value: float, evaluations: int
-) -> Settled:
+def _after(own: PenalizedLeastSquares, target: CriterionAt, x: FloatArray, value: float, evaluations: int) -> Settled:
     """Return the estimates after a last small step from the point where the derivatives were taken.
 
     Coefficients and pwrss follow the change of Ω to first order; the step is too small for more.

@@ -32,7 +32,8 @@ def test_derivatives_are_those_of_the_deviance(name, reml):
         with opened(found, parameter) as curve:
             deviance = curve.deviance
             # away from the optimum, and away from any boundary
-            z = np.where(np.abs(curve.start) < 0.05, 0.3, curve.start) * (1 + 0.1 * rng.standard_normal(len(curve.start)))
+            z = np.where(np.abs(curve.start) < 0.05, 0.3, curve.start)
+            z = z * (1 + 0.1 * rng.standard_normal(len(z)))
             c = curve.c * 1.05 + (0.1 if parameter.kind in ("sd", "cor", "cov") else 0.0)
             c = float(np.clip(c, -1.2, 1.2)) if parameter.kind == "cor" else c
             local = deviance.derivatives(z, c)
