@@ -15,7 +15,7 @@ from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve
-from sparselmm.linalg.schur import eliminable_terms
+from sparselmm.linalg.elimination import eliminable_terms
 from sparselmm.pls import ParameterMap
 from sparselmm.starting import column_scales
 

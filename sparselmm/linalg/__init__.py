@@ -7,8 +7,9 @@ from collections.abc import Callable
 from sparselmm.exceptions import ParameterError
 from sparselmm.linalg.blocks import BlockGram
 from sparselmm.linalg.cholmod import CholmodSystem
+from sparselmm.linalg.elimination import eliminable_terms
 from sparselmm.linalg.planner import Plan, make_plan, quick_choice, refuse_if_too_large
-from sparselmm.linalg.schur import SchurSystem, eliminable_terms
+from sparselmm.linalg.schur import SchurSystem
 from sparselmm.linalg.system import PenalizedSystem
 
 SYSTEMS: dict[str, Callable[[BlockGram], PenalizedSystem]] = {

@@ -10,25 +10,52 @@ _jit = nb.njit(cache=True, fastmath={"contract", "reassoc"}, nogil=True)
 
 @_jit
 def weighted_gram_lower(  # type: ignore[no-untyped-def]
-    indptr, indices, left, right, col_ptr, col_rows, col_pos, d, out
+    indptr, indices, left, right, panel_ptr, panel_rows, panel_first, width, d, out
 ) -> None:
     """Fill the lower triangle of A' diag(d) B, (q, q), C-ordered, where that product is symmetric.
 
-    A and B are CSR with values ``left`` and ``right`` in one pattern with sorted indices.
-
-    ``col_ptr, col_rows, col_pos`` list the entries of each column: row and position in data.
-    Row c of the result is gathered in one pass over the rows that touch column c, so all writes
-    stay in one cached row.
+    A and B are CSR with values ``left`` and ``right`` in one pattern with sorted indices. Rows of the
+    result are gathered in panels of ``width``, small enough to stay in cache: ``panel_rows`` lists the
+    rows of A that touch each panel and ``panel_first`` their first entry in it.
     """
-    for c in range(len(col_ptr) - 1):
-        row = out[c]
-        row[: c + 1] = 0.0
-        for e in range(col_ptr[c], col_ptr[c + 1]):
-            r = col_rows[e]
-            w = d[r] * left[col_pos[e]]
-            if w != 0.0:
-                for x in range(indptr[r], col_pos[e] + 1):
+    q = len(out)
+    for p in range(len(panel_ptr) - 1):
+        stop = min((p + 1) * width, q)
+        for c in range(p * width, stop):
+            out[c, : c + 1] = 0.0
+        for item in range(panel_ptr[p], panel_ptr[p + 1]):
+            r, e = panel_rows[item], panel_first[item]
+            first, last = indptr[r], indptr[r + 1]
+            while e < last and indices[e] < stop:
+                row = out[indices[e]]
+                w = d[r] * left[e]
+                for x in range(first, e + 1):
                     row[indices[x]] += w * right[x]
+                e += 1
+
+
+@_jit
+def two_weighted_grams_lower(  # type: ignore[no-untyped-def]
+    indptr, indices, data, panel_ptr, panel_rows, panel_first, width, d, e2, out, other
+) -> None:
+    """Fill the lower triangles of A' diag(d) A and A' diag(e2) A in one pass, as `weighted_gram_lower` does."""
+    q = len(out)
+    for p in range(len(panel_ptr) - 1):
+        stop = min((p + 1) * width, q)
+        for c in range(p * width, stop):
+            out[c, : c + 1] = 0.0
+            other[c, : c + 1] = 0.0
+        for item in range(panel_ptr[p], panel_ptr[p + 1]):
+            r, e = panel_rows[item], panel_first[item]
+            first, last = indptr[r], indptr[r + 1]
+            while e < last and indices[e] < stop:
+                row, second = out[indices[e]], other[indices[e]]
+                v, w = d[r] * data[e], e2[r] * data[e]
+                for x in range(first, e + 1):
+                    column = indices[x]
+                    row[column] += v * data[x]
+                    second[column] += w * data[x]
+                e += 1
 
 
 @_jit

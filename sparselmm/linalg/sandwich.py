@@ -16,6 +16,7 @@ DENSE_CELLS = 4_000_000
 DENSE_SHARE = 0.15
 COMPILED_WORK = 500_000
 COMPILED_CELLS = 20_000_000
+PANEL_ENTRIES = 65_536  # of the result that are gathered at a time, to stay in cache
 
 
 class Sandwich:
@@ -31,40 +32,62 @@ class Sandwich:
         cells = A.shape[0] * A.shape[1]
         self._dense = None
         self._work_space: FloatArray | None = None
-        self._columns: tuple[IntArray, IntArray, IntArray] | None = None
+        self._prepared: FloatArray | None = None  # the Q (K = 1) whose product is in the work space
+        self._panels: tuple[IntArray, IntArray, IntArray, int] | None = None
         if cells <= DENSE_CELLS and A.nnz >= DENSE_SHARE * cells:
             self._dense = A.toarray().reshape(self._m, K, self._q)
         elif self.work > COMPILED_WORK or cells > COMPILED_CELLS:
-            self._columns = self._column_lists()
+            self._panels = self._panel_lists()
 
-    def _column_lists(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Return for each column its first entry, and the rows and positions of its entries."""
+    def _panel_lists(self) -> tuple[IntArray, IntArray, IntArray, int]:
+        """Return where the list of each panel starts, the rows that touch it, their first entries, and the width."""
         A = self._A
-        position = sp.csr_array((np.arange(A.nnz), A.indices, A.indptr), shape=A.shape).tocsc()
-        return position.indptr.astype(np.int64), position.indices.astype(np.int64), position.data
+        width = max(4, PANEL_ENTRIES // self._q)
+        count = -(-self._q // width)
+        panel = A.indices // width
+        row = np.repeat(np.arange(A.shape[0]), np.diff(A.indptr))
+        starts = np.flatnonzero(np.diff(row * count + panel, prepend=-1))
+        order = np.argsort(panel[starts], kind="stable")
+        first = starts[order]
+        pointer = np.searchsorted(panel[first], np.arange(count + 1))
+        return pointer, row[first], first, width
 
-    def fill_lower(self, F: FloatArray, out: FloatArray) -> None:
-        """Write (FA)'(FA) into the lower triangle of ``out``, (q, q), C-ordered; F is (m, K, K)."""
+    def fill_lower(self, F: FloatArray, out: FloatArray, Q: FloatArray | None = None) -> None:
+        """Write (FA)'(FA) into the lower triangle of ``out``, (q, q), C-ordered; F is (m, K, K).
+
+        Q, (m, K, K), is what `form_sums` will be asked for next: its product is formed in the same pass
+        where that saves work.
+        """
         if self._dense is not None:
             B = (F @ self._dense).reshape(self._m * self._K, self._q)
             # the transpose of a C-ordered array is what Fortran calls the matrix: its upper triangle
             blas.dsyrk(1.0, B.T, lower=0, c=out.T, overwrite_c=1)
             return
-        if self._columns is not None and self._K == 1:
-            self._compiled(self._A.data, self._A.data, F[:, 0, 0] ** 2, out)
+        if self._panels is not None and self._K == 1 and Q is not None:
+            self._with_sums(F[:, 0, 0], Q[:, 0, 0], out)
             return
         data = self._grouped(F)
-        if self._columns is not None:
+        if self._panels is not None:
             self._compiled(data, data, np.ones(self._A.shape[0]), out)
             return
         B = sp.csr_array((data, self._A.indices, self._A.indptr), shape=self._A.shape)
         out[:] = (B.T @ B).toarray()
 
+    def _with_sums(self, F: FloatArray, Q: FloatArray, out: FloatArray) -> None:
+        from sparselmm.linalg.kernels import two_weighted_grams_lower
+
+        assert self._panels is not None
+        if self._work_space is None:
+            self._work_space = np.zeros((self._q, self._q))  # its upper triangle stays zero
+        A = self._A
+        two_weighted_grams_lower(A.indptr, A.indices, A.data, *self._panels, F**2, Q**2, out, self._work_space)
+        self._prepared = Q.copy()
+
     def _compiled(self, left: FloatArray, right: FloatArray, d: FloatArray, out: FloatArray) -> None:
         from sparselmm.linalg.kernels import weighted_gram_lower
 
-        assert self._columns is not None
-        weighted_gram_lower(self._A.indptr, self._A.indices, left, right, *self._columns, d, out)
+        assert self._panels is not None
+        weighted_gram_lower(self._A.indptr, self._A.indices, left, right, *self._panels, d, out)
 
     def middle(self, C: FloatArray) -> FloatArray:
         """Return Σ_l A_l'C_lA_l, (q, q), symmetric and full, for symmetric (m, K, K) matrices C."""
@@ -72,7 +95,7 @@ class Sandwich:
             flat = self._dense.reshape(self._m * self._K, self._q)
             return np.asarray(flat.T @ (C @ self._dense).reshape(self._m * self._K, self._q))
         right = self._grouped(C)
-        if self._columns is None:
+        if self._panels is None:
             B = sp.csr_array((right, self._A.indices, self._A.indptr), shape=self._A.shape)
             return np.asarray((self._A.T @ B).toarray())
         out = np.zeros((self._q, self._q))
@@ -109,16 +132,17 @@ class Sandwich:
 
     def form_sums(self, inner: FloatArray, Q: FloatArray) -> FloatArray:
         """Return Σ_l Q_l A_l · inner · A_l'Q_l', (K, K), for Q of shape (m, K, K); inner is symmetric."""
-        if self._columns is None:
+        if self._panels is None:
             return np.asarray((Q @ self.level_forms(inner) @ Q.transpose(0, 2, 1)).sum(axis=0))
         if self._work_space is None:
             self._work_space = np.zeros((self._q, self._q))  # its upper triangle stays zero
         out = np.empty((self._K, self._K))
         for a in range(self._K):
             for b in range(a + 1):
-                C = np.einsum("mi,mj->mij", Q[:, a], Q[:, b]) / 2.0
-                right = self._grouped(C + C.transpose(0, 2, 1))
-                self._compiled(self._A.data, right, np.ones(self._A.shape[0]), self._work_space)
+                if self._prepared is None or not np.array_equal(self._prepared, Q[:, 0, 0]):
+                    C = np.einsum("mi,mj->mij", Q[:, a], Q[:, b]) / 2.0
+                    right = self._grouped(C + C.transpose(0, 2, 1))
+                    self._compiled(self._A.data, right, np.ones(self._A.shape[0]), self._work_space)
                 lower = 2.0 * float(np.vdot(inner.T, self._work_space))
                 out[a, b] = out[b, a] = lower - float(inner.diagonal() @ self._work_space.diagonal())
         return out
@@ -129,7 +153,7 @@ class Sandwich:
         if self._dense is not None:
             product = (self._dense.reshape(-1, self._q) @ inner).reshape(self._dense.shape)
             return np.asarray(product @ self._dense.transpose(0, 2, 1))
-        if self._columns is not None:
+        if self._panels is not None:
             from sparselmm.linalg.kernels import level_quadratic_forms
 
             level_quadratic_forms(self._A.indptr, self._A.indices, self._A.data, self._K, inner, out)

@@ -17,6 +17,12 @@ from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import NumericalError
 from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.elimination import (
+    cross_block,
+    dense_rest,
+    eliminable_terms,
+    eliminated_blocks,
+)
 from sparselmm.linalg.sandwich import Sandwich
 from sparselmm.linalg.selected import EliminatedLevels, Pairs
 from sparselmm.linalg.system import (
@@ -28,23 +34,6 @@ from sparselmm.linalg.system import (
 from sparselmm.linalg.traces import Direction, Eliminated
 
 REGULAR = 1e8
-
-
-def eliminable_terms(gram: BlockGram) -> tuple[int, ...]:
-    """Return the terms to eliminate: the largest block-diagonal one and those on the same levels."""
-    diagonal = [t for t in range(len(gram.m)) if gram.pairs[t, t].is_block_diagonal]
-    if not diagonal:
-        return ()
-    best: tuple[int, ...] = ()
-    for t in diagonal:
-        mates = [s for s in diagonal if gram.m[s] == gram.m[t] and _same_levels(gram, s, t)]
-        if sum(int(gram.sizes[s]) for s in mates) > sum(int(gram.sizes[s]) for s in best):
-            best = tuple(mates)
-    return best
-
-
-def _same_levels(gram: BlockGram, s: int, t: int) -> bool:
-    return s == t or gram.pairs[max(s, t), min(s, t)].is_block_diagonal
 
 
 class SchurSystem:
@@ -61,7 +50,7 @@ class SchurSystem:
         self._rest = tuple(t for t in range(len(gram.m)) if t not in self._first)
         self._m = gram.m[self._first[0]]
         self._K = sum(gram.k[t] for t in self._first)
-        self._D = self._eliminated_blocks()
+        self._D = eliminated_blocks(gram, self._first)
         self._index1 = np.concatenate(
             [(gram.offsets[t] + np.arange(self._m)[:, None] * gram.k[t] + np.arange(gram.k[t])) for t in self._first],
             axis=1,
@@ -70,11 +59,13 @@ class SchurSystem:
             [np.arange(gram.offsets[t], gram.offsets[t + 1]) for t in self._rest] or [np.zeros(0, dtype=np.int64)]
         )
         self._q2 = len(self._index2)
-        # slices avoid copies where the elimination order is the order of the terms
-        self._in_order = bool(np.array_equal(self._index1, np.arange(len(self._index1))))
+        # slices avoid copies where the elimination order is the order of the columns
+        self._in_order = bool(np.array_equal(np.concatenate([self._index1, self._index2]), np.arange(gram.q)))
         if self._q2:
-            self._A12 = self._cross_block()
-            self._A22 = self._dense_rest()
+            position = np.empty(gram.q, dtype=np.int64)
+            position[self._index1], position[self._index2] = np.arange(len(self._index1)), np.arange(self._q2)
+            self._A12 = cross_block(gram, self._first, self._rest, position)
+            self._A22 = dense_rest(gram, self._rest, position, self._q2)
             self._sandwich = Sandwich(self._A12, self._K)
             self._S = np.zeros((self._q2, self._q2), order="F")
         self._T1 = np.eye(self._K)
@@ -84,60 +75,6 @@ class SchurSystem:
         if self._q2:
             self.flops += 2.0 * self._sandwich.work
         self._logdet = 0.0
-
-    def _eliminated_blocks(self) -> FloatArray:
-        """Return the merged (m, K, K) diagonal blocks of the eliminated terms."""
-        gram, D = self.gram, np.zeros((self._m, self._K, self._K))
-        starts = np.cumsum([0] + [gram.k[t] for t in self._first])
-        for x, i in enumerate(self._first):
-            for y, j in enumerate(self._first[: x + 1]):
-                a, b = slice(starts[x], starts[x + 1]), slice(starts[y], starts[y + 1])
-                pair = gram.pairs[i, j]
-                D[pair.rows, a, b] = pair.values
-                if i != j:
-                    D[pair.rows, b, a] = pair.values.transpose(0, 2, 1)
-        return D
-
-    def _cross_block(self) -> sp.csr_array:
-        """Return A12, (m*K, q2), in the order level, eliminated coefficient."""
-        gram = self.gram
-        position = np.empty(gram.q, dtype=np.int64)
-        position[self._index1] = np.arange(len(self._index1))
-        position[self._index2] = np.arange(self._q2)
-        rows, cols, values = [], [], []
-        for i in self._first:
-            for j in self._rest:
-                r, c = gram.element_indices(max(i, j), min(i, j))
-                rows.append(position[r if i > j else c])
-                cols.append(position[c if i > j else r])
-                values.append(gram.pairs[max(i, j), min(i, j)].values.ravel())
-        if len(self._first) > 1:  # explicit zeros give the K rows of a level one pattern
-            level, column = np.concatenate(rows) // self._K, np.concatenate(cols)
-            cell = np.unique(level * self._q2 + column)
-            rows += [cell // self._q2 * self._K + a for a in range(self._K)]
-            cols += [cell % self._q2] * self._K
-            values += [np.zeros(len(cell))] * self._K
-        coo = sp.coo_array(
-            (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))),
-            shape=(self._m * self._K, self._q2),
-        )
-        out = coo.tocsr()
-        out.sort_indices()
-        return out
-
-    def _dense_rest(self) -> FloatArray:
-        """Return A22, (q2, q2), symmetric and dense."""
-        gram, A = self.gram, np.zeros((self._q2, self._q2), order="F")
-        position = np.full(gram.q, -1, dtype=np.int64)
-        position[self._index2] = np.arange(self._q2)
-        flat = A.reshape(-1, order="F")
-        for x, i in enumerate(self._rest):
-            for j in self._rest[: x + 1]:
-                r, c = gram.element_indices(i, j)
-                r, c, values = position[r], position[c], gram.pairs[i, j].values.ravel()
-                flat[c * self._q2 + r] = values
-                flat[r * self._q2 + c] = values
-        return A
 
     def refactor(self, templates: Templates) -> None:
         """Factor M for the k×k templates of the terms."""
@@ -160,7 +97,8 @@ class SchurSystem:
         else:
             self._F = batched_lower_solve(self._L1, np.broadcast_to(T1.T, self._D.shape))
         S = self._S
-        self._sandwich.fill_lower(self._F, S.T)
+        self._Q = self._gain()
+        self._sandwich.fill_lower(self._F, S.T, self._Q)
         np.subtract(self._A22, S, out=S)
         self._scale_rest(S)
         S.flat[:: self._q2 + 1] += 1.0
@@ -276,7 +214,7 @@ class SchurSystem:
 
     def information_sums(self) -> tuple[FloatArray, ...]:
         """Return the sums over levels of `information_blocks`, one (k, k) array per term, without the levels."""
-        Q = self._gain()
+        Q = self._Q if self._q2 else self._gain()
         first = (Q @ self._D).sum(axis=0)
         rest: dict[int, FloatArray] = {}
         if self._q2:

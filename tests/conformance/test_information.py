@@ -192,7 +192,7 @@ def schur_system(case, way, monkeypatch):
     if system._q2:  # the way asked for is the way taken
         taken = system._sandwich
         assert (taken._dense is not None) == (way == "dense")
-        assert (taken._columns is not None) == (way == "compiled")
+        assert (taken._panels is not None) == (way == "compiled")
     return problem, system
 
 

@@ -64,7 +64,7 @@ def test_sandwich_every_way(monkeypatch, K, way):
     A = grouped_sparse(m, K, q, 0.5)
     S = Sandwich(A, K)
     assert (S._dense is not None) == (way == "dense")
-    assert (S._columns is not None) == (way == "compiled")
+    assert (S._panels is not None) == (way == "compiled")
     F = np.random.default_rng(1).standard_normal((m, K, K))
     FA = sp.block_diag(list(F)).toarray() @ A.toarray()
     for _ in range(2):  # the second call finds what the first left in the array
