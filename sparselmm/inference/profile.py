@@ -107,7 +107,10 @@ class ParameterProfile:
         ParameterError
             When the profile was not followed so far.
         """
-        if self.zeta[0] <= zeta <= self.zeta[-1]:
+        for end in (0, -1):
+            if abs(zeta - self.zeta[end]) < 1e-6:
+                return float(self.knots[end])
+        if self.zeta[0] < zeta < self.zeta[-1]:
             f, (low, high) = self.spline, self._stretched(self.c[[0, -1]]).tolist()
             x = float(brentq(lambda x: float(f(x)) - zeta, low, high, xtol=1e-14, rtol=1e-13))
             return float(self.parameter.value(self._unit * np.sinh(x) if self._unit else x))
@@ -115,8 +118,6 @@ class ParameterProfile:
         bound = self.parameter.bounds[end]
         if self.c[end] == bound:
             return float(self.parameter.value(bound))
-        if abs(abs(zeta) - abs(self.zeta[end])) < 1e-6:
-            return float(self.knots[end])
         raise ParameterError(
             f"the profile of {self.name} was followed to zeta = {self.zeta[end]:.3f} only; "
             f"make it with profile(zeta_max={abs(zeta) * 1.05:.2f})"

@@ -66,6 +66,7 @@ def test_zeta_is_a_monotone_function_that_passes_through_the_knots(sleep):
         np.testing.assert_allclose(one.zeta_at(one.knots), one.zeta, atol=1e-10)
         assert one.zeta_at(one.estimate) == pytest.approx(0.0, abs=1e-3)
         assert np.isnan(one.zeta_at(one.knots[-1] + 1.0))
+        assert one.value_at(one.zeta[-1]) == one.knots[-1] and one.value_at(one.zeta[0]) == one.knots[0]
         for z in (-1.0, 0.5, 2.0):
             assert one.zeta_at(one.value_at(z)) == pytest.approx(z, abs=1e-9)
 
