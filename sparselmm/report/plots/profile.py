@@ -40,6 +40,13 @@ def plot_profile(profile: Profile, absolute: bool = False, levels: tuple[float, 
     Returns
     -------
     (rows, columns) array of matplotlib axes
+
+    Examples
+    --------
+    >>> import sparselmm as slm
+    >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+    >>> slm.plot_profile(fit.profile("beta_")).shape
+    (1, 2)
     """
     n = len(profile)
     columns = min(n, PANELS_PER_ROW)
@@ -88,6 +95,13 @@ def plot_profile_pairs(profile: Profile, levels: tuple[float, ...] = LEVELS) -> 
     Returns
     -------
     (n, n) array of matplotlib axes
+
+    Examples
+    --------
+    >>> import sparselmm as slm
+    >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+    >>> slm.plot_profile_pairs(fit.profile("beta_")).shape
+    (2, 2)
     """
     n = len(profile)
     if not 2 <= n <= MOST_PAIRS:
