@@ -1,0 +1,141 @@
+"""BLAS threads: limited only inside our calls, one for small systems, never more than are free."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from threadpoolctl import ThreadpoolController, threadpool_limits
+
+from sparselmm import set_threads
+from sparselmm.exceptions import ParameterError
+from sparselmm.linalg import threads
+from sparselmm.linalg.threads import THREADED_FLOPS, blas_threads, chosen_threads, free_cores
+
+SMALL, LARGE = THREADED_FLOPS / 10, THREADED_FLOPS * 10
+
+
+@pytest.fixture(autouse=True)
+def no_override():
+    """Leave no setting behind, and start from none."""
+    set_threads(None)
+    yield
+    set_threads(None)
+
+
+def now():
+    """Return the threads that each BLAS library is set to use."""
+    return [library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info()]
+
+
+@pytest.fixture
+def four_threads(monkeypatch):
+    """Pretend that the libraries may use four threads on a free machine."""
+    controller, _ = threads._controller()
+    monkeypatch.setattr(threads, "_controller", lambda: (controller, 4))
+    monkeypatch.setattr(threads, "free_cores", lambda: 4)
+    with threadpool_limits(limits=2, user_api="blas"):
+        yield
+
+
+def test_small_systems_get_one_thread_and_large_ones_those_that_are_free(four_threads, monkeypatch):
+    assert now()  # a BLAS library is loaded, or nothing is tested here
+    with blas_threads(SMALL) as n:
+        assert n == 1
+        assert set(now()) == {1}
+    with blas_threads(LARGE) as n:
+        assert n == 4
+    monkeypatch.setattr(threads, "free_cores", lambda: 3)
+    assert chosen_threads(LARGE) == 3
+    monkeypatch.setattr(threads, "free_cores", lambda: 64)
+    assert chosen_threads(LARGE) == 4, "never more than the library is set to"
+
+
+def test_limits_are_restored_after_an_exception(four_threads):
+    before = now()
+    assert set(before) == {2}
+
+    def fail(error):
+        with blas_threads(SMALL):
+            assert set(now()) == {1}
+            raise error
+
+    for error in (ValueError("x"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            fail(error)
+        assert now() == before
+
+
+def test_limits_nest(four_threads):
+    set_threads(2)
+    with blas_threads(LARGE):
+        set_threads(1)
+        with blas_threads(LARGE):
+            assert set(now()) == {1}
+        assert set(now()) == {2}
+
+
+@pytest.mark.parametrize("flops", [SMALL, LARGE])
+def test_the_user_decides(four_threads, flops):
+    set_threads(2)
+    with blas_threads(flops) as n:
+        assert n == 2
+        assert set(now()) == {2}
+    set_threads(None)
+    assert chosen_threads(SMALL) == 1
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "2", True])
+def test_nonsense_is_refused_and_changes_nothing(n):
+    set_threads(3)
+    with pytest.raises(ParameterError, match="positive integer"):
+        set_threads(n)
+    assert chosen_threads(SMALL) == 3
+
+
+def loads(monkeypatch, text, cores=8):
+    """Make /proc/loadavg say ``text`` on a machine of so many cores."""
+
+    def fake_open(path, **_options):
+        assert path == "/proc/loadavg"
+        if text is None:
+            raise FileNotFoundError(path)
+        return io.StringIO(text)
+
+    monkeypatch.setattr(threads, "open", fake_open, raising=False)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _pid: set(range(cores)), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.52 0.58 0.59 1/467 12345\n", 8),  # this process alone
+        ("4.52 0.58 0.59 4/467 12345\n", 5),  # three others; the averages of the past do not matter
+        ("99.0 0.58 0.59 20/467 12345\n", 1),
+        (None, 8),
+        ("", 8),
+        ("nonsense", 8),
+        ("a b c d/e f", 8),
+    ],
+)
+def test_free_cores(monkeypatch, text, expected):
+    loads(monkeypatch, text)
+    assert free_cores() == expected
+
+
+def test_affinity_counts_not_the_machine(monkeypatch):
+    loads(monkeypatch, "0.1 0.1 0.1 1/100 1\n", cores=2)
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 64)
+    assert free_cores() == 2
+
+
+@pytest.mark.xfail(strict=True, reason="each fit restores what it found, which may be the limit of another fit")
+def test_fits_that_overlap_in_time_restore_the_limits(four_threads):
+    """Two fits in two threads: the first to start is the first to end."""
+    before = now()
+    first, second = blas_threads(SMALL), blas_threads(SMALL)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert now() == before
