@@ -124,7 +124,7 @@ class ParameterProfile:
         )
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Return the values with |ζ| below the normal quantile of the level."""
+        """Return the values with ``|ζ|`` below the normal quantile of the level."""
         z = normal_quantile(level)
         return self.value_at(-z), self.value_at(z)
 
@@ -212,7 +212,7 @@ class Profile:
         return pd.concat(parts, ignore_index=True)
 
     def conf_int(self, level: float = 0.95, scale: str = "sdcor") -> pd.DataFrame:
-        """Return the intervals where |ζ| is below the normal quantile.
+        """Return the intervals where ``|ζ|`` is below the normal quantile.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ def plot_profile(profile: Profile, absolute: bool = False, levels: tuple[float, 
     profile : Profile
         From `MixedModelFit.profile`.
     absolute : bool
-        Draw |ζ|, with the intervals as horizontal bars.
+        Draw ``|ζ|``, with the intervals as horizontal bars.
     levels : tuple of float
         Confidence levels.
 
