@@ -11,7 +11,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.convergence import Convergence, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.derivatives import Curvature
-from sparselmm.optimize import Optimizer, OptimizerReport, Recorder, make_optimizer
+from sparselmm.optimize import Newton, Optimizer, OptimizerReport, Recorder, make_optimizer
 from sparselmm.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
 from sparselmm.starting import column_scales, moment_start
 
@@ -21,6 +21,7 @@ CLOSE = 1e-3
 MANY_PARAMETERS = 8
 EXPENSIVE_FLOPS = 2e7
 RESTART_FLOPS = 1e9
+EXPENSIVE_RTOL = 1e-13  # of the criterion; far below what another expensive step could show
 BETTER = 1e-9
 
 
@@ -124,7 +125,7 @@ def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | No
     if n_par > MANY_PARAMETERS:
         return make_optimizer("newton"), f"{n_par} parameters"
     if cost > EXPENSIVE_FLOPS:
-        return make_optimizer("newton"), f"{cost:.1e} flops per evaluation"
+        return Newton(rtol=EXPENSIVE_RTOL), f"{cost:.1e} flops per evaluation"
     return make_optimizer("bobyqa+newton"), "few parameters, cheap evaluations"
 
 

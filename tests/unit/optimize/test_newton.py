@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from sparselmm.exceptions import ParameterError
 from sparselmm.optimize import OPTIMIZERS, Newton, Recorder, Status, make_optimizer
-from sparselmm.optimize.newton import rank_one_update, trust_region_step
+from sparselmm.optimize.newton import trust_region_step
 
 
 def model(g, H, s):
@@ -75,23 +75,6 @@ def test_no_slope_and_no_negative_curvature_is_no_step():
 def test_flat_direction_with_slope_is_followed_to_the_boundary():
     s, _ = trust_region_step(np.array([1.0, 0.0]), np.diag([0.0, 2.0]), 3.0)
     assert s[0] == pytest.approx(-3.0, rel=1e-5)
-
-
-def test_rank_one_update_satisfies_the_secant_equation():
-    rng = np.random.default_rng(0)
-    A = rng.standard_normal((4, 4))
-    H, s = A @ A.T + np.eye(4), rng.standard_normal(4) * 0.1
-    y = H @ s + 0.1 * rng.standard_normal(4) * np.abs(H @ s)
-    correction = rank_one_update(H, np.zeros((4, 4)), s, y)
-    np.testing.assert_allclose((H + correction) @ s, y, atol=1e-12)  # rounding
-    np.testing.assert_array_equal(correction, correction.T)
-
-
-def test_rank_one_update_leaves_undefined_cases_alone():
-    H = np.eye(2)
-    s = np.array([1.0, 0.0])
-    np.testing.assert_array_equal(rank_one_update(H, np.zeros((2, 2)), s, s), 0)  # nothing missing
-    np.testing.assert_array_equal(rank_one_update(H, np.zeros((2, 2)), s, np.array([1.0, 1.0])), 0)  # orthogonal
 
 
 class Even:
