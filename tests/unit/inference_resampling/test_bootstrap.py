@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from designs import FORMULAS, made_data, made_fit
+from resampling_designs import FORMULAS, made_data, made_fit
 from scipy import stats
 
 import sparselmm as slm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from designs import FORMULAS, made_fit
+from resampling_designs import FORMULAS, made_fit
 
 from sparselmm.criterion import criterion_for
 from sparselmm.exceptions import UnsupportedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from designs import FORMULAS, made_fit
+from resampling_designs import FORMULAS, made_fit
 
 import sparselmm as slm
 from sparselmm.crossproducts import with_centred_terms

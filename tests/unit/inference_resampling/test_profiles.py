@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from designs import made_data, made_fit
+from resampling_designs import made_data, made_fit
 from scipy.optimize import minimize
 from scipy.stats import norm
 
