@@ -48,9 +48,7 @@ def mean_variance(term: DesignTerm, cov: FloatArray) -> float:
         return float(np.sum((term.Z.T @ term.Z) * cov) / len(term.Z))
     matrix = term.matrix
     blocks = [matrix[:, i :: term.k] for i in range(term.k)]
-    total = sum(
-        cov[i, j] * float(blocks[i].multiply(blocks[j]).sum()) for i in range(term.k) for j in range(term.k)
-    )
+    total = sum(cov[i, j] * float(blocks[i].multiply(blocks[j]).sum()) for i in range(term.k) for j in range(term.k))
     return float(total) / int(matrix.shape[0])
 
 
