@@ -96,7 +96,8 @@ class ParameterProfile:
     def zeta_at(self, values: npt.ArrayLike) -> FloatArray:
         """Return ζ at values of the parameter; NaN outside the knots."""
         c = self.parameter.coordinate(np.asarray(values, dtype=float))
-        inside = (c >= self.c[0]) & (c <= self.c[-1])
+        slack = 1e-9 * (self.c[-1] - self.c[0])  # values of knots come back with rounding
+        inside = (c >= self.c[0] - slack) & (c <= self.c[-1] + slack)
         return np.where(inside, self.spline(self._stretched(np.clip(c, self.c[0], self.c[-1]))), np.nan)
 
     def value_at(self, zeta: float) -> float:
