@@ -11,7 +11,7 @@ import reference_helpers as rh
 from scipy.optimize import minimize_scalar
 
 from sparselmm import LinearMixedModel
-from sparselmm.convergence import TOLERANCE, certify, leave_boundary, singular_directions
+from sparselmm.convergence import TOLERANCE, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import criterion_for
 from sparselmm.derivatives import Curvature
 from sparselmm.exceptions import ConvergenceWarning, SingularFitWarning
@@ -138,6 +138,9 @@ def rank_one(seed):
         return model, np.array([0.0, 0.0, found.x]), found.fun, model.fit().criterion
 
 
+STEPS = np.geomspace(1e-3, 30, 20)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_false_points_with_a_zero_first_column_are_refused(seed):
     """The gradient vanishes at T₁₁ = T₂₁ = 0 by symmetry; only S >= 0 tells the false points from the true ones."""
@@ -150,6 +153,9 @@ def test_false_points_with_a_zero_first_column_are_refused(seed):
         direction = certificate.terms[0].direction
         lower = [model.at(structure.nearest(_omega(point) + h * direction)).criterion for h in (1e-3, 1e-2, 1e-1)]
         assert min(lower) < value, "the direction named is one of descent"
+        gain = value - min(model.at(structure.nearest(_omega(point) + h * direction)).criterion for h in STEPS)
+        # quadratic in Ω with averaged curvature, while the criterion bends like a logarithm: the order is right
+        assert gain / 5 < certificate.boundary_decrease < 30 * gain
         assert certificate.boundary_decrease > certificate.tolerance
         assert leave_boundary((structure,), (structure.template(point),), certificate.terms)[0] > 0
     elif value < best + 1e-7:
@@ -231,6 +237,15 @@ def test_a_whole_term_without_variance_is_named():
     assert {d.simpler for d in fit.convergence.singular} == {"the model without the term g"}
     assert "the model without the term g" in text
     assert fit.converged
+
+
+@pytest.mark.parametrize(("pivot", "expected"), [(0.0, True), (5e-5, True), (5e-4, False)])
+def test_singular_means_a_pivot_below_lme4s_tolerance(pivot, expected):
+    """lme4 calls a fit singular below 1e-4; here in units of the columns of Z."""
+    for scale in (np.ones(2), np.array([1.0, 1e4])):
+        T = np.diag([1.0, pivot]) / scale[:, None]
+        assert is_singular(T, scale) == expected
+        assert bool(singular_directions(("g",), (("one", "x"),), (T,), [scale])) == expected
 
 
 def test_directions_of_a_template_of_rank_two():

@@ -203,6 +203,26 @@ def test_interruption_inside_an_evaluation(monkeypatch, where, optimizer, after)
     assert again.optimizer_report.trace[0][1] == pytest.approx(error.best_criterion, abs=1e-9)
 
 
+def test_the_point_kept_is_the_best_not_the_last(monkeypatch):
+    """BOBYQA's first steps along the axes are worse than its start on the way."""
+    m = model(2)
+    values, real = [], CriterionAt.value
+
+    def value(self, par):
+        if len(values) == 5:
+            raise KeyboardInterrupt
+        values.append(real(self, par))
+        return values[-1]
+
+    monkeypatch.setattr(CriterionAt, "value", value)
+    with pytest.raises(FitInterrupted) as caught:
+        m.fit()
+    assert values[-1] > min(values)
+    assert caught.value.best_criterion == min(values)
+    # θ and free parameters are the same here
+    assert m.at(caught.value.best_theta).criterion == min(values)
+
+
 def test_interruption_before_the_first_evaluation_has_no_point(monkeypatch):
     m = model(2)
 
