@@ -191,9 +191,8 @@ def singular_directions(
         null = d < RANK_TOL
         rank = int((~null).sum())
         for z in U[:, null].T:
-            weights = z * scale
+            weights = np.where(np.abs(z) < 1e-3 * np.abs(z).max(), 0.0, z) * scale
             weights = weights / weights[np.argmax(np.abs(weights))]
-            weights[np.abs(weights) < 1e-3 * np.abs(weights).max()] = 0.0
             out.append(SingularDirection(name, cols, weights, _simpler(name, cols, weights, rank)))
     return tuple(out)
 

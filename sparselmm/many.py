@@ -52,10 +52,10 @@ def fit_responses(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs:
     """
     bad = np.flatnonzero(~np.isfinite(Y).all(axis=0))
     if len(bad):
-        raise DataError(f"responses {list(bad[:10])} have values that are missing or not finite")
+        raise DataError(f"responses {bad[:10].tolist()} have values that are missing or not finite")
     constant = np.flatnonzero(np.ptp(Y, axis=0) == 0)
     if len(constant):
-        raise DataError(f"responses {list(constant[:10])} are constant")
+        raise DataError(f"responses {constant[:10].tolist()} are constant")
     if is_one_block(problem.engine.crossproducts):
         return _in_one_sweep(problem, Y, criterion)
     return _one_by_one(problem, Y, criterion, n_jobs)

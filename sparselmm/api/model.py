@@ -276,9 +276,14 @@ def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = Tr
     [25.592, 51.184]
     """
     design = model.problem.design
-    values = np.asarray(Y, dtype=np.float64)
-    if values.ndim != 2:
-        raise DataError(f"Y must have two dimensions (rows, responses), not shape {values.shape}")
+    try:
+        values = np.asarray(Y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Y must be a table of numbers: {error}") from error
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise DataError(f"Y must have two dimensions (rows, responses) and a response, not shape {values.shape}")
+    if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1:
+        raise ParameterError(f"n_jobs must be a positive integer, not {n_jobs!r}")
     if len(values) == len(design.frame_index) != design.n:
         values = values[design.rows]
     if len(values) != design.n:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from sparselmm.exceptions import ParameterError
@@ -61,10 +62,42 @@ def chosen_threads(flops: float) -> int:
     return 1 if flops < THREADED_FLOPS else min(limit, free_cores())
 
 
+class _Limit:
+    """The limit in force: the smallest that any of the fits running now asked for, restored by the last."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._wanted: list[int] = []
+        self._original: Any = None
+
+    def enter(self, flops: float) -> int:
+        """Ask for the chosen threads and return them."""
+        with self._lock:
+            n = chosen_threads(flops)
+            self._wanted.append(n)
+            limiter = _controller()[0].limit(limits=min(self._wanted))
+            if len(self._wanted) == 1:
+                self._original = limiter
+            return n
+
+    def leave(self, n: int) -> None:
+        """Withdraw the wish for n threads."""
+        with self._lock:
+            self._wanted.remove(n)
+            if self._wanted:
+                _controller()[0].limit(limits=min(self._wanted))
+            else:
+                self._original.restore_original_limits()
+
+
+_limit = _Limit()
+
+
 @contextmanager
 def blas_threads(flops: float) -> Iterator[int]:
-    """Limit the BLAS libraries to the chosen threads; restored on leaving."""
-    controller, _ = _controller()
-    n = chosen_threads(flops)
-    with controller.limit(limits=n):
+    """Limit the BLAS libraries to the chosen threads; restored when the last of overlapping fits leaves."""
+    n = _limit.enter(flops)
+    try:
         yield n
+    finally:
+        _limit.leave(n)

@@ -160,7 +160,6 @@ def test_bad_responses_are_named(name):
         fit_many(model, Y, reml="yes")
 
 
-@pytest.mark.xfail(strict=True, reason="numbers of responses are printed as numpy scalars")
 def test_numbers_in_errors_are_plain():
     model, Y = design("intercept")
     Y[5, 2] = np.nan
@@ -168,14 +167,12 @@ def test_numbers_in_errors_are_plain():
         fit_many(model, Y)
 
 
-@pytest.mark.xfail(strict=True, reason="errors of numpy and joblib come through")
 @pytest.mark.parametrize("Y", [np.zeros((96, 0)), np.full((96, 2), "a"), [[1.0, 2.0], [3.0]]])
 def test_responses_that_are_no_table_of_numbers_are_refused(Y):
     with pytest.raises(DataError):
         fit_many(design("intercept")[0], Y)
 
 
-@pytest.mark.xfail(strict=True, reason="errors of numpy and joblib come through")
 @pytest.mark.parametrize("n_jobs", [0, -1, 1.5])
 def test_number_of_processes_is_checked(n_jobs):
     model, Y = design("crossed")

@@ -129,7 +129,6 @@ def test_affinity_counts_not_the_machine(monkeypatch):
     assert free_cores() == 2
 
 
-@pytest.mark.xfail(strict=True, reason="each fit restores what it found, which may be the limit of another fit")
 def test_fits_that_overlap_in_time_restore_the_limits(four_threads):
     """Two fits in two threads: the first to start is the first to end."""
     before = now()
