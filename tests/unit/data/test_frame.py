@@ -142,11 +142,11 @@ def test_dates_may_group():
     assert list(factor.codes) == [1, 0, -1]
 
 
-@pytest.mark.parametrize("dtype", ["int64", "int8", "uint8", "uint64", "int32"])
-@pytest.mark.parametrize("spread", [1, 10**6])
+@pytest.mark.parametrize(
+    ("dtype", "spread"),
+    [("int8", 1), ("uint8", 1), *((dtype, spread) for dtype in ("int64", "uint64", "int32") for spread in (1, 10**6))],
+)
 def test_integer_groups_are_sorted_for_narrow_and_wide_ranges(dtype, spread):
-    if spread > np.iinfo(dtype).max // 4:
-        pytest.skip("does not fit")
     values = np.array([3, 1, 3, 0]).astype(dtype) * spread
     factor = to_grouping(pd.Series(values), "g")
     assert list(factor.levels) == [0, spread, 3 * spread]
