@@ -258,7 +258,6 @@ def test_directions_of_a_template_of_rank_two():
     assert singular_directions(("g",), (columns,), (np.eye(3),), [np.ones(3)]) == ()
 
 
-@pytest.mark.xfail(strict=True, reason="small weights are dropped in the user's units, not in those of the columns")
 @pytest.mark.parametrize("unit", [1e-4, 1e4])
 def test_direction_named_does_not_depend_on_units(unit):
     """With x in other units the same direction is named, its weight multiplied: both coefficients are part of it."""

@@ -67,12 +67,13 @@ def test_limits_are_restored_after_an_exception(four_threads):
 
 
 def test_limits_nest(four_threads):
-    set_threads(2)
+    """A call inside another leaves the outer one's limit as it was, and the outer one what was before it."""
+    set_threads(3)
     with blas_threads(LARGE):
-        set_threads(1)
-        with blas_threads(LARGE):
-            assert set(now()) == {1}
-        assert set(now()) == {2}
+        with blas_threads(SMALL):
+            pass
+        assert set(now()) == {3}
+    assert set(now()) == {2}
 
 
 @pytest.mark.parametrize("flops", [SMALL, LARGE])
