@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray, frozen
 from sparselmm.criterion import ML
 from sparselmm.crossproducts import Basis, CrossProducts
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm
 from sparselmm.inference.bootstrap import batch_size, run_batches
+from sparselmm.inference.distributions import chi2_tail
 from sparselmm.inference.firststep import Shared, first_steps, prepare
 from sparselmm.inference.lrt import Candidate, check_nested, check_same_data
 from sparselmm.inference.profile_curves import ml_result
@@ -226,7 +226,7 @@ def bootstrap_lrt(
         statistic,
         df,
         (1.0 + at_least) / (1.0 + n),
-        float(stats.chi2.sf(statistic, df)),
+        chi2_tail(statistic, df),
         frozen(replicates),
         frozen(np.concatenate([part[1] for part in parts])),
     )

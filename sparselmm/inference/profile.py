@@ -15,9 +15,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 from scipy.interpolate import CubicHermiteSpline
-from scipy.optimize import brentq
 
 from sparselmm._typing import FloatArray, frozen
 from sparselmm.criterion import criterion_for
@@ -113,6 +112,8 @@ class ParameterProfile:
                 return float(self.knots[end])
         if self.zeta[0] < zeta < self.zeta[-1]:
             f, (low, high) = self.spline, self._stretched(self.c[[0, -1]]).tolist()
+            from scipy.optimize import brentq
+
             x = float(brentq(lambda x: float(f(x)) - zeta, low, high, xtol=1e-14, rtol=1e-13))
             return float(self.parameter.value(self._unit * np.sinh(x) if self._unit else x))
         end = 0 if zeta < self.zeta[0] else -1
@@ -136,7 +137,7 @@ def normal_quantile(level: float) -> float:
     >>> round(normal_quantile(0.95), 3)
     1.96
     """
-    return float(stats.norm.ppf(0.5 + check_level(level) / 2.0))
+    return float(special.ndtri(0.5 + check_level(level) / 2.0))
 
 
 def monotone_slopes(x: FloatArray, y: FloatArray, slopes: FloatArray) -> FloatArray:
@@ -259,7 +260,7 @@ def profile(
 ) -> Profile:
     """Return the profiles of a fit; see `MixedModelFit.profile`."""
     if zeta_max is None:
-        zeta_max = float(np.sqrt(stats.chi2.ppf(REACH_LEVEL, 2)))
+        zeta_max = float(np.sqrt(special.chdtri(2, 1.0 - REACH_LEVEL)))
     for name, number in (("zeta_max", zeta_max), ("spacing", spacing)):
         if not 0.0 < number < np.inf:
             raise ParameterError(f"{name} must be a positive number, not {number!r}")

@@ -51,7 +51,7 @@ def free_cores() -> int:
             running = int(file.read().split()[3].split("/")[0])
     except (OSError, ValueError, IndexError):
         return cores
-    return max(1, cores - (running - 1))  # this process is among the running ones
+    return min(cores, max(1, cores - (running - 1)))  # this process is among the running ones
 
 
 def chosen_threads(flops: float) -> int:
