@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from sparselmm.linalg.threads import set_threads as set_threads
     from sparselmm.report.plots.profile import plot_profile as plot_profile
     from sparselmm.report.plots.profile import plot_profile_pairs as plot_profile_pairs
+    from sparselmm.statsmodels_door import MixedLM as MixedLM
+    from sparselmm.statsmodels_door import mixedlm as mixedlm
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "FittedModel": "sparselmm.api",
     "LinearMixedModel": "sparselmm.api",
+    "MixedLM": "sparselmm.statsmodels_door",
     "MixedModelFit": "sparselmm.api",
     "SparseTerm": "sparselmm.data",
     "anova": "sparselmm.api.comparison",
@@ -49,6 +52,7 @@ _PUBLIC = {
     "simulate": "sparselmm.api",
     "list_datasets": "sparselmm.datasets",
     "load_dataset": "sparselmm.datasets",
+    "mixedlm": "sparselmm.statsmodels_door",
     "plot_profile": "sparselmm.report.plots.profile",
     "plot_profile_pairs": "sparselmm.report.plots.profile",
     "set_threads": "sparselmm.linalg.threads",

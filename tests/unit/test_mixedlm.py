@@ -1,0 +1,258 @@
+"""The statsmodels-shaped door on its own: translations, names, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import sparselmm as slm
+from sparselmm import exceptions
+from sparselmm.data import SparseTerm
+
+
+@pytest.fixture(scope="module")
+def schools():
+    rng = np.random.default_rng(5)
+    n = 480
+    school = np.repeat(np.arange(n // 16), 16)
+    room = np.tile(np.repeat(["a", "b", "c", "d"], 4), n // 16)
+    data = pd.DataFrame({"school": school, "room": room, "x": rng.normal(size=n), "z": rng.normal(size=n)})
+    effects = rng.normal(size=(n // 4, 2)) @ np.diag([1.0, 0.7])
+    rows = np.repeat(np.arange(n // 4), 4)
+    data["y"] = 1 + data["x"] + rng.normal(size=n // 16)[school] + effects[rows, 0] + effects[rows, 1] * data["z"]
+    data["y"] += rng.normal(size=n)
+    return data
+
+
+def dummies(data, column=None):
+    out = {}
+    for school, part in data.groupby("school"):
+        matrix = pd.get_dummies(part["room"]).astype(float)
+        out[school] = matrix if column is None else matrix.mul(part[column], axis=0)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("options", "formula"),
+    [
+        ({}, "y ~ x + (1 | school)"),
+        ({"re_formula": "~z"}, "y ~ x + (1 + z | school)"),
+        ({"vc_formula": {"room": "0 + C(room)"}}, "y ~ x + (1 | school:room)"),
+        ({"vc_formula": {"s": "1", "z": "0 + z"}}, "y ~ x + (1 | school) + (0 + z | school)"),
+        (
+            {"re_formula": "1", "vc_formula": {"room": "0 + room", "slope": "0 + room:z"}},
+            "y ~ x + (1 | school) + (1 | school:room) + (0 + z | school:room)",
+        ),
+        (
+            {"vc_formula": {"room": "0 + C(room) + C(room):z"}},
+            "y ~ x + diag(1 + z | school:room, hom=TRUE)",
+        ),
+    ],
+)
+def test_formulas_become_lmers(schools, options, formula):
+    model = slm.mixedlm("y ~ x", schools, groups="school", **options)
+    assert model.lmer_formula == formula
+    assert model.fit().llf == pytest.approx(slm.lmer(formula, schools).llf, abs=1e-9)
+
+
+def test_labels_restart_in_each_group(schools):
+    unique = schools.assign(room=schools["school"].astype(str) + schools["room"])
+    fits = [slm.mixedlm("y ~ x", d, groups="school", vc_formula={"r": "0 + C(room)"}).fit() for d in (schools, unique)]
+    assert fits[0].llf == pytest.approx(fits[1].llf, abs=1e-9)
+
+
+def test_arrays_and_formulas_agree(schools):
+    vc_formula = {"room": "0 + C(room)", "slope": "0 + C(room):z"}
+    by_formula = slm.mixedlm("y ~ x", schools, groups="school", re_formula="1", vc_formula=vc_formula).fit()
+    exog = np.column_stack([np.ones(len(schools)), schools["x"]])
+    vc = {"slope": dummies(schools, "z"), "room": dummies(schools)}
+    model = slm.MixedLM(schools["y"], exog, schools["school"], exog_re=exog[:, 0], exog_vc=vc)
+    by_array = model.fit()
+    assert model.lmer_formula is None
+    assert by_array.llf == pytest.approx(by_formula.llf, abs=1e-9)
+    assert list(by_array.params.index) == ["const", "x1", "x_re1 Var", "room Var", "slope Var"]
+    np.testing.assert_allclose(by_array.params, by_formula.params, rtol=1e-6)
+    for group, effects in by_formula.random_effects.items():
+        np.testing.assert_allclose(by_array.random_effects[group], effects, rtol=1e-5, atol=1e-7)
+    assert list(by_array.random_effects[3].index)[:2] == ["x_re1", "room[a]"]
+    assert list(by_formula.random_effects[3].index)[:2] == ["school", "room[C(room)[a]]"]
+    np.testing.assert_allclose(by_array.predict(exog), by_formula.predict(schools), rtol=1e-8)
+
+
+def test_rows_in_any_order_and_uneven_groups(schools):
+    part = schools.drop(index=range(8)).sample(frac=1.0, random_state=1)
+    vc = dummies(part)
+    assert vc[0].shape[1] < vc[1].shape[1]
+    exog = np.column_stack([np.ones(len(part)), part["x"]])
+    by_array = slm.MixedLM(part["y"], exog, part["school"], exog_vc={"room": vc}).fit()
+    by_formula = slm.mixedlm("y ~ x", part, groups="school", vc_formula={"room": "0 + C(room)"}).fit()
+    assert by_array.llf == pytest.approx(by_formula.llf, abs=1e-9)
+    assert len(by_array.random_effects[0]) == 2
+
+
+def test_rows_with_several_columns_need_a_sparse_term(schools):
+    rng = np.random.default_rng(2)
+    vc = {g: rng.normal(size=(16, 3)) for g in schools["school"].unique()}
+    y = schools["y"] + np.concatenate([vc[g] @ rng.normal(size=3) for g in vc])
+    exog = np.ones((len(schools), 1))
+    model = slm.MixedLM(y, exog, schools["school"], exog_vc={"v": vc, "room": dummies(schools)})
+    assert any(isinstance(t, SparseTerm) for t in model.lmm.problem.design.terms)
+    result = model.fit()
+    assert result.vcomp.min() > 0.1
+    assert len(result.random_effects[0]) == 7
+    # the marginal likelihood at the estimates, by dense matrices
+    V = result.scale * np.eye(len(schools))
+    for j, matrices in enumerate([dummies(schools), vc]):
+        for g, matrix in matrices.items():
+            at = np.flatnonzero(schools["school"] == g)
+            V[np.ix_(at, at)] += result.vcomp[j] * np.asarray(matrix) @ np.asarray(matrix).T
+    r = y.to_numpy() - exog @ result.fe_params.to_numpy()
+    W = np.linalg.inv(V)
+    expected = -0.5 * (
+        np.linalg.slogdet(V)[1] + np.linalg.slogdet(exog.T @ W @ exog)[1] + r @ W @ r + (len(r) - 1) * np.log(2 * np.pi)
+    )
+    assert result.llf == pytest.approx(expected, abs=1e-7)
+
+
+def test_one_group_for_crossed_components():
+    data = slm.load_dataset("penicillin")
+    vc = {"plate": "0 + C(plate)", "sample": "0 + C(sample)"}
+    model = slm.mixedlm("diameter ~ 1", data, groups=np.ones(len(data)), vc_formula=vc)
+    assert model.lmer_formula == "diameter ~ 1 + (1 | plate) + (1 | sample)"
+    result = model.fit()
+    fit = slm.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", data)
+    np.testing.assert_allclose(result.vcomp, [t.cov[0, 0] for t in fit.varcorr.terms], rtol=1e-8)
+    assert result.k_re == 0
+    assert result.cov_re.shape == (0, 0)
+    assert len(result.random_effects[1]) == 30
+
+
+def test_groups_as_column_series_array_and_other_tables():
+    data = slm.load_dataset("sleepstudy")
+    fits = [
+        slm.mixedlm("Reaction ~ Days", data, groups="Subject").fit(),
+        slm.mixedlm("Reaction ~ Days", data, groups=data["Subject"]).fit(),
+        slm.mixedlm("Reaction ~ Days", data[["Reaction", "Days"]], groups=data["Subject"].to_numpy()).fit(),
+        slm.mixedlm("Reaction ~ Days", pl.from_pandas(data[["Reaction", "Days"]]), groups=list(data["Subject"])).fit(),
+    ]
+    assert [f.lmer_formula for f in fits] == ["Reaction ~ Days + (1 | Subject)"] * 2 + [None] * 2
+    assert [f.param_names[-1] for f in fits] == ["Subject Var"] + ["Group Var"] * 3
+    np.testing.assert_allclose([f.llf for f in fits], fits[0].llf, rtol=1e-12)
+    assert "Group" not in data.columns
+
+
+def test_names_and_numbers_of_a_result():
+    data = slm.load_dataset("sleepstudy")
+    r = slm.mixedlm("Reaction ~ Days", data, groups="Subject", re_formula="~Days").fit(reml=False)
+    assert r.param_names == ["Intercept", "Days", "Subject Var", "Subject x Days Cov", "Days Var"]
+    np.testing.assert_allclose(r.params.iloc[2:] * r.scale, r.cov_re.to_numpy()[np.tril_indices(2)])
+    np.testing.assert_allclose(r.cov_re_unscaled * r.scale, r.cov_re)
+    assert (r.k_fe, r.k_re, r.k_re2, r.k_vc, r.nobs, r.method, r.converged) == (2, 2, 3, 0, 180, "ML", True)
+    assert r.aic == pytest.approx(-2 * r.llf + 2 * 6)
+    assert r.bic == pytest.approx(-2 * r.llf + np.log(180) * 6)
+    np.testing.assert_allclose(r.fittedvalues + r.resid, data["Reaction"])
+    interval = r.conf_int(alpha=0.1)
+    np.testing.assert_allclose(interval[1] - interval[0], 2 * 1.6448536 * r.bse, rtol=1e-6)
+    assert r.wald_test("Days = 0")["p_value"].iloc[0] == pytest.approx(r.pvalues["Days"], rel=1e-6, abs=1e-300)
+    wide = np.eye(5)[[1]]
+    assert r.t_test(wide)["estimate"].iloc[0] == r.t_test("Days")["estimate"].iloc[0] == r.fe_params["Days"]
+    assert r.f_test("Days = 0")["den_df"].iloc[0] < 20
+    assert "Subject x Days Cov" in str(r.summary())
+    assert "<table" in r._repr_html_()
+    assert len(r.summary().tables) == 2
+    with pytest.raises(AttributeError):
+        r.lmm = None
+
+
+def test_standard_errors_of_variances_are_those_of_the_table():
+    r = slm.mixedlm("Yield ~ 1", slm.load_dataset("dyestuff"), groups="Batch").fit()
+    table = r.lmm.varpar_table()
+    expected = 2 * table["estimate"].iloc[0] * table["std_error"].iloc[0]
+    assert r.bse_re["Batch Var"] == pytest.approx(expected, rel=1e-8)
+
+
+def test_a_variance_of_zero_has_no_standard_error():
+    with pytest.warns(exceptions.SingularFitWarning):
+        r = slm.mixedlm("Yield ~ 1", slm.load_dataset("dyestuff2"), groups="Batch").fit()
+    assert r.params["Batch Var"] == 0.0
+    assert np.isnan(r.bse["Batch Var"])
+    assert np.isfinite(r.bse["Intercept"])
+    assert "Batch Var" in str(r.summary())
+
+
+def test_profile_is_the_likelihood_with_the_variance_held():
+    data = slm.load_dataset("dyestuff")
+    r = slm.mixedlm("Yield ~ 1", data, groups="Batch").fit(reml=False)
+    profile = r.profile_re(0, "re", num_low=2, dist_low=900.0, num_high=3, dist_high=3000.0)
+    assert profile.shape == (6, 2)
+    assert profile[2] == pytest.approx([r.cov_re.iloc[0, 0], r.llf])
+    for variance, llf in profile[[0, 5]]:
+        # balanced one-way layout: closed form in the residual variance
+        y = data["Yield"].to_numpy().reshape(6, 5)
+        within = ((y - y.mean(axis=1, keepdims=True)) ** 2).sum()
+        between = 5 * ((y.mean(axis=1) - y.mean()) ** 2).sum()
+        s = np.linspace(800, 6000, 200001)
+        total = 24 * np.log(s) + 6 * np.log(s + 5 * variance) + within / s + between / (s + 5 * variance)
+        assert llf == pytest.approx(-0.5 * (total.min() + 30 * np.log(2 * np.pi)), abs=1e-4)
+
+
+def test_missing_rows_are_left_out_or_refused():
+    data = slm.load_dataset("sleepstudy")
+    data.loc[3, "Reaction"] = np.nan
+    assert slm.mixedlm("Reaction ~ Days", data, groups="Subject").fit().nobs == 179
+    exog = np.column_stack([np.ones(180), data["Days"]])
+    assert slm.MixedLM(data["Reaction"], exog, data["Subject"]).fit().nobs == 179
+    with pytest.raises(exceptions.DataError, match="missing"):
+        slm.mixedlm("Reaction ~ Days", data, groups="Subject", missing="none")
+    with pytest.raises(exceptions.DataError, match="missing"):
+        slm.MixedLM(data["Reaction"], exog, data["Subject"], missing="none")
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "error", "text"),
+    [
+        ("y ~ x + (1 | school)", {"groups": "school"}, exceptions.FormulaError, "re_formula"),
+        ("y ~ x", {}, exceptions.ParameterError, "groups= is needed"),
+        ("y ~ x", {"groups": "shool"}, exceptions.DataError, "school"),
+        ("y ~ x", {"groups": [1, 2]}, exceptions.DataError, "480 rows"),
+        ("y ~ x", {"groups": "school", "re_formula": " "}, exceptions.FormulaError, "empty"),
+        ("y ~ x", {"groups": "school", "vc_formula": {"r": "C(room)"}}, exceptions.UnsupportedError, "0 \\+"),
+        ("y ~ x", {"groups": np.ones(480), "vc_formula": {"r": "0 + z"}}, exceptions.FormulaError, "only group"),
+        ("y ~ x", {"groups": np.ones(480)}, exceptions.DesignError, "only one level"),
+        ("y ~ x", {"groups": "school", "missing": "keep"}, exceptions.ParameterError, "drop"),
+    ],
+)
+def test_formula_errors_say_what_is_wrong(schools, formula, options, error, text):
+    with pytest.raises(error, match=text):
+        slm.mixedlm(formula, schools, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        (lambda vc: vc.pop(3), exceptions.DataError, "no matrix for the groups 3"),
+        (lambda vc: vc.update({99: np.ones((2, 1))}), exceptions.DataError, "unknown groups: 99"),
+        (lambda vc: vc.update({3: np.ones((2, 1))}), exceptions.DataError, "group 3 has shape"),
+    ],
+)
+def test_array_errors_name_component_and_group(schools, change, error, text):
+    vc = dummies(schools)
+    change(vc)
+    with pytest.raises(error, match=text):
+        slm.MixedLM(schools["y"], np.ones((480, 1)), schools["school"], exog_vc={"room": vc})
+
+
+def test_options_of_the_other_search_are_ignored_aloud_and_other_models_refused(schools):
+    model = slm.mixedlm("y ~ x", schools, groups="school")
+    with pytest.warns(exceptions.DataWarning, match="method"):
+        assert model.fit(method="lbfgs").llf == model.fit().llf
+    with pytest.raises(exceptions.UnsupportedError, match="free"):
+        model.fit(free=object())
+    with pytest.raises(exceptions.ParameterError, match="speed"):
+        model.fit(speed=11)
+    with pytest.raises(exceptions.ParameterError, match="vtype"):
+        model.fit().profile_re(0, "sd")
+    with pytest.raises(exceptions.ParameterError, match="negative"):
+        model.fit().profile_re(0, "re", dist_low=1e9)
