@@ -11,12 +11,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import special
-from scipy.interpolate import CubicHermiteSpline
 
 from sparselmm._typing import FloatArray, frozen
 from sparselmm.criterion import criterion_for
@@ -35,6 +35,9 @@ from sparselmm.inference.sdcor import SIGMA2, check_scale
 from sparselmm.inference.tables import check_level
 from sparselmm.model import Problem
 from sparselmm.result import FitResult
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicHermiteSpline
 
 REACH_LEVEL = 0.99  # the default profile carries joint regions of two parameters at this level
 
@@ -90,6 +93,8 @@ class ParameterProfile:
         """ζ as a function of the (stretched) coordinate."""
         x = self._stretched(self.c)
         slopes = self.slope * (np.hypot(self.c, self._unit) if self._unit else 1.0)
+        from scipy.interpolate import CubicHermiteSpline
+
         return CubicHermiteSpline(x, self.zeta, monotone_slopes(x, self.zeta, slopes))
 
     def zeta_at(self, values: npt.ArrayLike) -> FloatArray:
