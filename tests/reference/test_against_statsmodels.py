@@ -1,0 +1,162 @@
+"""The statsmodels-shaped door beside statsmodels itself, fitted in the same run.
+
+The log-likelihood has the same definition in both, so it may not be lower here by more than 1e-6 (its
+rounding); parameters are compared where statsmodels came within 1e-5 of the optimum, with a tolerance
+that such a gap allows: a gap d moves a parameter by about sqrt(2 d) standard errors.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sparselmm as slm
+
+smf = pytest.importorskip("statsmodels.formula.api")
+mixed = pytest.importorskip("statsmodels.regression.mixed_linear_model")
+
+CLOSE = 1e-5
+
+
+def notebook(n: int, seed: int) -> pd.DataFrame:
+    """Return the simulation of statsmodels' notebook: four classrooms of four in each school."""
+    rng = np.random.default_rng(seed)
+    m = n // 16
+    school, room = np.repeat(np.arange(m), 16), np.tile(np.repeat(np.arange(4), 4), m)
+    data = pd.DataFrame(rng.normal(size=(n, 5)), columns=["x1", "x2", "x3", "z2", "prior_test"])
+    data = data.assign(z1=1.0, groups=school, classroom=room)
+    u, cell = rng.normal(size=(m, 2)), 4 * school + room
+    a, b = rng.normal(size=(2, 4 * m)) * np.sqrt([[2.0], [5.0]])
+    data["y"] = data["x2"] - 2 * data["x3"] + u[school, 0] + u[school, 1] * data["z2"] + rng.normal(size=n)
+    data["y"] += a[cell] + b[cell] * data["prior_test"]
+    return data
+
+
+def matrices(data: pd.DataFrame) -> dict[str, dict[Any, np.ndarray]]:
+    vc: dict[str, dict[Any, np.ndarray]] = {"classroom": {}, "prior_test": {}}
+    for school, part in data.groupby("groups"):
+        vc["classroom"][school] = pd.get_dummies(part["classroom"]).to_numpy(dtype=float)
+        vc["prior_test"][school] = vc["classroom"][school] * part["prior_test"].to_numpy()[:, None]
+    return vc
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    formula: str
+    data: pd.DataFrame
+    options: dict[str, Any]
+
+
+def cases() -> list[Case]:
+    score, dietox = slm.load_dataset("score_parentedu_byclass"), slm.load_dataset("dietox")
+    penicillin, pastes = slm.load_dataset("penicillin"), slm.load_dataset("pastes")
+    vcf = {"classroom": "0 + C(classroom)", "prior_test": "0 + C(classroom):prior_test"}
+    nested = {"groups": "Litter", "re_formula": "1", "vc_formula": {"pig": "0 + C(Pig)"}}
+    plates = {"groups": np.ones(144), "vc_formula": {"p": "0 + C(plate)", "s": "0 + C(sample)"}}
+    casks = {"groups": np.ones(60), "vc_formula": {"b": "0 + C(batch)", "s": "0 + C(sample)"}}
+    school = {"groups": "groups", "re_formula": "0 + z1 + z2", "vc_formula": vcf}
+    return [
+        Case("score intercept", "score ~ edu", score, {"groups": score["classroom"]}),
+        Case("score slope", "score ~ edu", score, {"groups": "classroom", "re_formula": "~edu"}),
+        Case("dietox intercept", "Weight ~ Time", dietox, {"groups": "Pig"}),
+        Case("dietox slope", "Weight ~ Time", dietox, {"groups": dietox["Pig"], "re_formula": "~Time"}),
+        Case("dietox nested", "Weight ~ Time", dietox, nested),
+        Case("notebook", "y ~ x1 + x2 + x3", notebook(1600, 3), school),
+        Case("penicillin", "diameter ~ 1", penicillin, plates),
+        Case("pastes", "strength ~ 1", pastes, casks),
+    ]
+
+
+def compare(ours: Any, theirs: Any) -> None:
+    gap = ours.llf - theirs.llf
+    assert gap > -1e-6, f"statsmodels' log-likelihood is higher by {-gap}"
+    if not theirs.converged or gap > CLOSE:
+        return
+    moved = 2 * np.sqrt(2 * max(gap, 1e-10)) + 1e-3
+    difference = np.abs(ours.params.to_numpy() - np.asarray(theirs.params))
+    assert (difference <= moved * np.asarray(theirs.bse)).all(), (ours.params, theirs.params)
+    assert list(ours.params.index) == list(theirs.model.data.param_names)
+    k = ours.k_fe
+    if not ours.lmm.is_singular:  # close to a boundary standard errors depend on the last bit of the variances
+        np.testing.assert_allclose(ours.bse_fe, np.asarray(theirs.bse)[:k], rtol=2e-3)
+    assert ours.scale == pytest.approx(theirs.scale, rel=2e-3)
+    label = next(iter(theirs.random_effects))
+    modes = np.asarray(theirs.random_effects[label])
+    observed = np.sort(modes[modes != 0])  # statsmodels has a zero for every level that the group does not have
+    np.testing.assert_allclose(np.sort(ours.random_effects[label]), observed, atol=0.01 * np.sqrt(ours.scale))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)
+def test_not_below_statsmodels_and_equal_where_it_converged(case, reml):
+    theirs = smf.mixedlm(case.formula, case.data, **case.options).fit(reml=reml)
+    ours = slm.mixedlm(case.formula, case.data, **case.options).fit(reml=reml)
+    assert ours.converged
+    compare(ours, theirs)
+    if not reml:
+        assert ours.aic == pytest.approx(theirs.aic, abs=2 * abs(ours.llf - theirs.llf) + 1e-8)
+        assert ours.bic == pytest.approx(theirs.bic, abs=2 * abs(ours.llf - theirs.llf) + 1e-8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_arrays_as_in_the_notebook():
+    data = notebook(1600, 3)
+    exog = np.column_stack([np.ones(len(data)), data[["x1", "x2", "x3"]]])
+    arguments = (data["y"].to_numpy(), exog, data["groups"].to_numpy())
+    exog_re, vc = data[["z1", "z2"]].to_numpy(), matrices(data)
+    theirs = mixed.MixedLM(*arguments, exog_re=exog_re, exog_vc=vc).fit()
+    ours = slm.MixedLM(*arguments, exog_re=exog_re, exog_vc=vc).fit()
+    compare(ours, theirs)
+    assert list(ours.random_effects[0].index) == list(theirs.random_effects[0].index)
+    spec = theirs.model.exog_vc
+    assert slm.MixedLM(*arguments, exog_re=exog_re, exog_vc=spec).fit().llf == pytest.approx(ours.llf, abs=1e-9)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_log_likelihoods_have_the_same_definition(reml):
+    # at one and the same point, columns of X far from unit scale included: no term in log|X'X| is missing
+    data = notebook(320, 1).assign(x1=lambda d: 50 + 1000 * d["x1"])
+    options = {"groups": "groups", "re_formula": "0 + z1 + z2", "vc_formula": {"c": "0 + C(classroom)"}}
+    with pytest.warns(slm.exceptions.ScaleWarning):
+        model = slm.mixedlm("y ~ x1 + x2", data, **options)
+    T = np.array([[0.9, 0.0], [0.3, 0.7]])
+    c = 1.3
+    theta = [c, T[0, 0], T[1, 0], T[1, 1]]
+    assert [name.split(".")[0] for name in model.lmm.theta_names] == ["groups:classroom", "groups", "groups", "groups"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = smf.mixedlm("y ~ x1 + x2", data, **options)
+        other.reml, other.cov_pen, other.fe_pen, other._cov_sing = reml, None, None, 0
+        point = mixed.MixedLMParams.from_components(np.zeros(3), cov_re=T @ T.T, vcomp=np.array([c**2]))
+        theirs = other.loglike(point, profile_fe=True)
+    assert model.lmm.at(theta, reml).llf == pytest.approx(theirs, rel=1e-10)
+
+
+def test_the_numbers_that_the_tutorial_prints():
+    data = slm.load_dataset("score_parentedu_byclass")
+    r = slm.mixedlm("score ~ edu", data, groups=data["classroom"]).fit()
+    assert round(r.fe_params["Intercept"], 3) == 9.865
+    assert round(r.fe_params["edu"], 3) == 0.131
+    assert round(r.scale, 4) == 0.8693
+    assert round(r.llf, 4) == -88.8676
+    # statsmodels printed 3.453 and 9.427 from a point 1e-8 below the optimum; one unit of the last digit
+    assert r.tvalues["edu"] == pytest.approx(3.453, abs=1.1e-3)
+    assert r.cov_re.iloc[0, 0] == pytest.approx(9.427, abs=1.1e-3)
+
+
+def test_standard_errors_of_variances_over_scale_are_statsmodels():
+    data = slm.load_dataset("dietox")
+    theirs = smf.mixedlm("Weight ~ Time", data, groups="Pig").fit()
+    ours = slm.mixedlm("Weight ~ Time", data, groups="Pig").fit()
+    np.testing.assert_allclose(ours.bse, theirs.bse, rtol=1e-4)
+    np.testing.assert_allclose(ours.conf_int(), theirs.conf_int(), rtol=1e-3)
+    np.testing.assert_allclose(ours.pvalues, theirs.pvalues, rtol=1e-3, atol=1e-12)
+    np.testing.assert_allclose(ours.predict(data.head(3)), theirs.predict(data.head(3)), rtol=1e-6)
+    np.testing.assert_allclose(ours.fittedvalues, theirs.fittedvalues, rtol=1e-5)
