@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sparselmm.statsmodels_door.model import MixedLM
 
 VTYPES = ("re", "vc")
+REACHES = (3.0, 6.0, 12.0, 24.0, 48.0)  # how far profiles are followed, in units of zeta, until they reach
 
 
 @dataclass(frozen=True, repr=False)
@@ -337,10 +338,11 @@ class MixedLMResults:
         values = np.concatenate([low, np.linspace(estimate, estimate + dist_high, num_high + 1)[1:]])
         entries = variance_entries(self.translation.design.terms, self.lmm.result.engine.parameters.structures)
         name = next(e.name for e in entries if (e.term, e.row, e.col) == (term, column, column))
-        reach = 3.0
-        while np.isnan(zeta := self._zeta(name, values, reach)).any():
-            reach *= 2.0
-        return np.column_stack([values, self.llf - 0.5 * zeta**2])
+        for reach in REACHES:
+            zeta = self._zeta(name, values, reach)
+            if not np.isnan(zeta).any():
+                return np.column_stack([values, self.llf - 0.5 * zeta**2])
+        raise ParameterError(f"the profile does not reach {values[-1]:.4g}; take a smaller dist_high or dist_low")
 
     def _zeta(self, name: str, variances: FloatArray, reach: float) -> FloatArray:
         (profile,) = self.lmm.profile(name, reml=self.reml, zeta_max=reach).profiles
