@@ -28,6 +28,7 @@ nb_execution_timeout = 120
 nb_execution_in_temp = True
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress lines and warnings with paths of the build; pages print what they discuss
 
 autosummary_generate = True
 autodoc_member_order = "bysource"
