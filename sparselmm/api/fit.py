@@ -330,7 +330,7 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
 
     # --- reports -------------------------------------------------------------------------------------------
 
-    def summary(self, correlation: bool = False, digits: int = 4, ddf: str | None = "satterthwaite") -> Summary:
+    def summary(self, correlation: bool = False, digits: int = 4, ddf: str | None = "auto") -> Summary:
         """Return the summary, which prints as text and shows as HTML in notebooks.
 
         Parameters
@@ -341,7 +341,8 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
             Significant digits of the tables.
         ddf : str or None
             Degrees of freedom of the tests of the coefficients, as in `coef_table`; None shows t values
-            without tests, as lme4 does.
+            without tests, as lme4 does; ``"auto"`` (default) is Satterthwaite's method where it takes seconds
+            at most.
         """
         if ddf is None:
             return summarize(self, correlation=correlation, digits=digits)

@@ -30,6 +30,9 @@ from sparselmm.result import FitResult
 
 INTERVALS: dict[str, Callable[..., pd.DataFrame]] = {"profile": profile_conf_int, "boot": boot_conf_int}
 
+FLOPS_PER_SECOND = 2e9
+QUICK_FLOPS = 10.0 * FLOPS_PER_SECOND  # what a summary spends unasked
+
 
 class Inference(Components):
     """Mixin of `MixedModelFit`.
@@ -349,6 +352,13 @@ def summary_table(fit: Inference, ddf: str) -> tuple[pd.DataFrame | None, str]:
     """Return the coefficient table for a summary, or None and the reason why there is none."""
     if fit.result.design.p == 0:
         return None, ""
+    if ddf == "auto":
+        with fit.problem.engine.locked() as pls:
+            flops = pls.system.trace_flops()
+        if flops > QUICK_FLOPS:
+            seconds = flops / FLOPS_PER_SECOND
+            return None, f'Satterthwaite tests would take about {seconds:.0f} s: ask for them with ddf="satterthwaite".'
+        ddf = DEFAULT
     try:
         return fit.coef_table(ddf), ""
     except NumericalError as error:

@@ -6,11 +6,14 @@ k_t×k_s blocks, one for each pair of levels that occur together in a row.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
 from sparselmm._typing import FloatArray, IntArray
 
@@ -124,12 +127,35 @@ class BlockGram:
                 out[at[i] : at[i + 1]] += part.matrix(self.m[i], self.m[i]).T @ B[at[i] : at[i + 1]]
         return out
 
-    def columns(self, t: int, first: int, last: int) -> FloatArray:
-        """Return the columns of Z'WZ of levels first to last of term t, dense, (q, (last-first)*k)."""
-        k = self.k[t]
-        E = np.zeros((self.q, (last - first) * k))
-        E[self.offsets[t] + np.arange(first * k, last * k), np.arange(E.shape[1])] = 1.0
-        return self.dot(E)
+    @cached_property
+    def components(self) -> tuple[IntArray, ...]:
+        """The connected component of each level, per term, (m,): levels of different ones never share a block."""
+        starts = np.concatenate([[0], np.cumsum(self.m)])
+        ends = [(starts[i] + pair.rows, starts[j] + pair.cols) for (i, j), pair in self.pairs.items()]
+        rows, cols = (np.concatenate(x) for x in zip(*ends))
+        graph = sp.coo_array((np.ones(len(rows), dtype=np.int8), (rows, cols)), shape=(int(starts[-1]),) * 2)
+        labels = connected_components(graph.tocsr(), directed=False)[1].astype(np.int64)
+        return tuple(labels[a:b] for a, b in pairwise(starts))
+
+    def column_batches(self, t: int, cells: int) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
+        """Yield levels of term t, the place of each in the batch, and dense columns of Z'WZ, (q, b*k).
+
+        Levels of different components share a place: their columns are added, and nothing that the solver
+        does mixes them. So a nested design has as many places as its largest component has levels.
+        """
+        k, component = self.k[t], self.components[t]
+        order = np.argsort(component, kind="stable")
+        counts = np.bincount(component)
+        place = np.empty(self.m[t], dtype=np.int64)
+        place[order] = np.arange(self.m[t]) - np.repeat(np.cumsum(counts) - counts, counts)
+        step = max(1, cells // max(self.q * k, 1))
+        for first in range(0, int(place.max()) + 1, step):
+            levels = np.flatnonzero((place >= first) & (place < first + step))
+            within = place[levels] - first
+            E = np.zeros((self.q, (int(within.max()) + 1) * k))
+            for c in range(k):
+                E[self.offsets[t] + levels * k + c, within * k + c] = 1.0
+            yield levels, within, self.dot(E)
 
     def element_indices(self, i: int, j: int) -> tuple[IntArray, IntArray]:
         """Return the row and column in Z'WZ of each entry of ``pairs[i, j].values``, flattened."""

@@ -284,6 +284,10 @@ class SchurSystem:
         _mirror_upper(inverse)
         return np.asarray(inverse)
 
+    def trace_flops(self) -> float:
+        """Return a rough count of the operations of `trace_products`: a few dense products of the complement."""
+        return 20.0 * self.flops
+
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         """Return sparse L and the permutation P with L L' = M[P][:, P]."""
         P = np.concatenate([self._index1, self._index2])

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.linalg.blocks import BlockGram, Templates, apply_transposed
+from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
 
 NEARLY_SINGULAR = 1e-3
 BATCH_CELLS = 4_000_000
@@ -34,13 +34,12 @@ def information_from_inverse(inverse: FloatArray, template: FloatArray, levels: 
 def information_by_columns(system: PenalizedSystem, t: int, templates: Templates) -> FloatArray:
     """Return the (m, k, k) diagonal blocks of Z_t'V⁻¹Z_t by solves with the columns of Z'WZ, in batches."""
     gram, k = system.gram, system.gram.k[t]
-    out = gram.diagonal(t).copy()
-    step = max(1, BATCH_CELLS // max(gram.q * k, 1))
-    for first in range(0, gram.m[t], step):
-        last = min(first + step, gram.m[t])
-        H = system.half_solve(apply_transposed(gram.columns(t, first, last), templates, gram))
-        H = H.reshape(len(H), last - first, k)
-        out[first:last] -= np.einsum("qla,qlb->lab", H, H)
+    out = np.empty((gram.m[t], k, k))
+    for levels, places, columns in gram.column_batches(t, BATCH_CELLS):
+        solved = apply_factor(system.solve(apply_transposed(columns, templates, gram)), templates, gram)
+        R = columns - gram.dot(solved)
+        rows = gram.offsets[t] + levels[:, None] * k + np.arange(k)
+        out[levels] = R[rows[:, :, None], (places[:, None] * k + np.arange(k))[:, None, :]]
     return out
 
 
@@ -96,6 +95,10 @@ class PenalizedSystem(Protocol):
 
         Each B is applied to all levels of its term. Valid at singular templates too.
         """
+        ...
+
+    def trace_flops(self) -> float:
+        """Return a rough count of the operations of `trace_products`, before it is asked for."""
         ...
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:

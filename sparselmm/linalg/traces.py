@@ -48,9 +48,7 @@ def traces_by_columns(system: PenalizedSystem, directions: Sequence[Direction]) 
     used = sorted({t for t, _ in directions})
     products = {(r, s): np.zeros((gram.k[r], gram.k[r], gram.k[s], gram.k[s])) for r in used for s in used if r >= s}
     for s in used:
-        step = max(1, BATCH_CELLS // max(gram.q * gram.k[s], 1))
-        for first in range(0, gram.m[s], step):
-            columns = gram.columns(s, first, min(first + step, gram.m[s]))
+        for _, _, columns in gram.column_batches(s, BATCH_CELLS):
             solved = apply_factor(system.solve(apply_transposed(columns, templates, gram)), templates, gram)
             R = columns - gram.dot(solved)
             for r in used:

@@ -101,8 +101,16 @@ def test_block_gram_is_the_matrix():
     assert g.q == 11
     np.testing.assert_array_equal(g.offsets, [0, 8, 11])
     np.testing.assert_allclose(g.dot(np.eye(11)), A, atol=1e-13)  # sums in another order
-    np.testing.assert_allclose(g.columns(0, 1, 3), A[:, 2:6], atol=1e-13)
-    np.testing.assert_allclose(g.columns(1, 0, 3), A[:, 8:], atol=1e-13)
+    for t, k, start, cells in ((0, 2, 0, 10**6), (0, 2, 0, 1), (1, 1, 8, 10**6)):
+        covered = []
+        for levels, places, columns in g.column_batches(t, cells):
+            for place in np.unique(places):
+                sharing = levels[places == place]
+                assert len(np.unique(g.components[t][sharing])) == len(sharing)  # one level of each component
+                expected = sum(A[:, start + level * k : start + (level + 1) * k] for level in sharing)
+                np.testing.assert_allclose(columns[:, place * k : (place + 1) * k], expected, atol=1e-13)
+            covered += list(levels)
+        assert sorted(covered) == list(range(g.m[t]))
     np.testing.assert_array_equal(g.diagonal(0)[2], A[4:6, 4:6])
     for i, j in g.pairs:
         rows, cols = g.element_indices(i, j)
