@@ -68,7 +68,11 @@ def __getattr__(name: str) -> Any:
         return value
     if name == "exceptions":
         return import_module("sparselmm.exceptions")
-    raise AttributeError(f"module 'sparselmm' has no attribute {name!r}")
+    from sparselmm.api.hints import PACKAGE_NAMES
+
+    raise AttributeError(
+        f"module 'sparselmm' has no attribute {name!r}" + (f": {PACKAGE_NAMES[name]}" if name in PACKAGE_NAMES else "")
+    )
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.api.after import AfterFit
 from sparselmm.api.diagnostics import Diagnostics
+from sparselmm.api.hints import fit_hint
 from sparselmm.api.inference import Inference, summary_table
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.resampling import Resampling
@@ -366,6 +367,9 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         kind = "REML" if self.reml else "ML"
         groups = ", ".join(f"{label}: {m}" for label, m in self.ngroups.items())
         return f"<MixedModelFit by {kind}: {self.formula}; {self.nobs} rows, {groups}; criterion {self.criterion:.4f}>"
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(fit_hint(name))
 
     def __dir__(self) -> Sequence[str]:
         return sorted(name for name in super().__dir__() if not name.startswith("__") or name == "__doc__")

@@ -224,8 +224,14 @@ def lmer(
 
     Raises
     ------
-    FormulaError, DataError, DesignError, ParameterError
-        Each names the term, column, rows or levels at fault.
+    FormulaError
+        When the formula cannot be read; the text names the term.
+    DataError
+        When the data do not fit the formula; the text names columns and rows.
+    DesignError
+        When the model cannot be estimated from the data.
+    ParameterError
+        When another argument is invalid.
 
     Notes
     -----
