@@ -21,7 +21,7 @@ def test_hint_names_something_that_exists(fit, name, ours):
 
 
 def test_unknown_names_have_no_hint(fit):
-    with pytest.raises(AttributeError, match="'zzz'$"):
+    with pytest.raises(AttributeError, match=r"'zzz'$"):
         _ = fit.zzz
 
 
