@@ -33,9 +33,7 @@ class DenseKR:
         for i in range(r):
             for j in range(r):
                 trace = np.trace(inverse @ self.G[i] @ inverse @ self.G[j])
-                information[i, j] = 0.5 * (
-                    trace - 2 * np.trace(phi @ Q[i][j]) + np.trace(phi @ P[i] @ phi @ P[j])
-                )
+                information[i, j] = 0.5 * (trace - 2 * np.trace(phi @ Q[i][j]) + np.trace(phi @ P[i] @ phi @ P[j]))
         W = np.linalg.inv(information)
         U = sum(W[i, j] * (Q[i][j] - P[i] @ phi @ P[j]) for i in range(r) for j in range(r))
         object.__setattr__(self, "phi", phi)

@@ -57,9 +57,7 @@ def test_what_cannot_be_compared(data, fits):
         "170 rows|180 and 170": slm.lmer("Reaction ~ Days + (Days | Subject)", data.iloc[10:], reml=False),
         "responses differ": slm.lmer("log(Reaction) ~ Days + (Days | Subject)", data, reml=False),
         "weights differ": slm.lmer("Reaction ~ Days + (Days | Subject)", data.assign(w=2.0), weights="w", reml=False),
-        "fixed effects of m0 are not": slm.lmer(
-            "Reaction ~ 1 + I(Days == 3) + (Days | Subject)", data, reml=False
-        ),
+        "fixed effects of m0 are not": slm.lmer("Reaction ~ 1 + I(Days == 3) + (Days | Subject)", data, reml=False),
         "random effects of m0 are not": slm.lmer(
             "Reaction ~ Days + I(Days**2) + (0 + Days | Subject)", data, reml=False
         ),

@@ -92,6 +92,7 @@ def test_satterthwaite_is_what_finite_differences_say(reml, weights):
     A = 2 * np.linalg.inv(hessian(lambda v: restricted_deviance(y, X, V_of, v, reml), at))
     np.testing.assert_allclose(fit.cov_varpar().to_numpy(), A, rtol=1e-4, atol=1e-6)
     for i, df in enumerate(fit.coef_table()["df"]):
+
         def variance(v, i=i):
             return np.linalg.inv(X.T @ np.linalg.solve(V_of(v), X))[i, i]
 
