@@ -16,8 +16,10 @@ def triangular_factor(X: FloatArray, chunk_rows: int = CHUNK_ROWS) -> FloatArray
     Never forms X'X, so columns are told apart down to rounding error. Cost n p².
     """
     p = X.shape[1]
+    if X.size == 0:
+        return np.zeros((p, p))
     R = np.zeros((0, p))
-    for start in range(0, max(len(X), 1), chunk_rows):
+    for start in range(0, len(X), chunk_rows):
         block = np.vstack([R, X[start : start + chunk_rows]])
         qr, _, _, _ = lapack.dgeqrf(block, overwrite_a=True)
         R = np.triu(qr[:p])
