@@ -11,7 +11,7 @@ from typing import Any
 
 from sparselmm.exceptions import ParameterError
 
-THREADED_FLOPS = 3e8  # a Cholesky factorisation below this gains nothing from a second thread
+THREADED_FLOPS = 1e9  # a Cholesky factorisation below this gains nothing from a second thread (measured)
 _override: list[int | None] = [None]
 
 
