@@ -167,11 +167,13 @@ class _Adapter05(_Adapter):
         return float(self._factor.logdet())
 
     def half_solve(self, C: FloatArray) -> FloatArray:
-        out: FloatArray = self._factor.solve(np.ascontiguousarray(C[self._order]), system="L")
+        with no_nested_openmp():
+            out: FloatArray = self._factor.solve(np.ascontiguousarray(C[self._order]), system="L")
         return out
 
     def solve(self, C: FloatArray) -> FloatArray:
-        out: FloatArray = self._factor.solve(C)
+        with no_nested_openmp():
+            out: FloatArray = self._factor.solve(C)
         return out
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:
