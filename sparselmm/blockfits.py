@@ -15,7 +15,7 @@ from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve
-from sparselmm.linalg.elimination import eliminable_terms
+from sparselmm.linalg.elimination import eliminable_terms, eliminated_blocks
 from sparselmm.pls import ParameterMap
 from sparselmm.starting import column_scales
 
@@ -61,13 +61,7 @@ class BlockProducts:
         """Arrange sums (q, R), (p, R) and (R,) by level."""
         gram, R = xp.gram, ZtWY.shape[1]
         m, K = gram.m[0], sum(gram.k)
-        D = np.zeros((m, K, K))
-        starts = np.cumsum((0, *gram.k))
-        for (i, j), pair in gram.pairs.items():
-            a, b = slice(starts[i], starts[i + 1]), slice(starts[j], starts[j + 1])
-            D[pair.rows, a, b] = pair.values
-            if i != j:
-                D[pair.rows, b, a] = pair.values.transpose(0, 2, 1)
+        D = eliminated_blocks(gram, tuple(range(len(gram.m))))
         by_level = [np.arange(gram.offsets[t], gram.offsets[t + 1]).reshape(m, -1) for t in range(len(gram.m))]
         order = np.concatenate(by_level, axis=1)
         ZX = xp.ZtWXy[:, :-1][order]

@@ -110,8 +110,32 @@ def triangular(A: FloatArray) -> FloatArray:
     return out
 
 
+class UserCoordinates:
+    """Mixin of structures whose free parameters are the reported entries, in the user's coordinates."""
+
+    def template(self, par: FloatArray) -> FloatArray:
+        """Return T(par), (k, k)."""
+        raise NotImplementedError
+
+    def theta(self, par: FloatArray) -> FloatArray:
+        """Return the parameters themselves."""
+        return np.array(par, dtype=float)
+
+    def par(self, theta: FloatArray) -> FloatArray:
+        """Return the reported entries themselves."""
+        return np.array(theta, dtype=float)
+
+    def reported_template(self, par: FloatArray) -> FloatArray:
+        """Return `template`."""
+        return self.template(par)
+
+    def reported_modes(self, modes: FloatArray) -> FloatArray:
+        """Return the modes as they are."""
+        return modes
+
+
 @dataclass(frozen=True)
-class Unstructured:
+class Unstructured(UserCoordinates):
     """Any positive semidefinite k×k covariance; theta is the lower triangle by columns."""
 
     k: int
@@ -159,14 +183,6 @@ class Unstructured:
         """Return one unit matrix per entry."""
         return self._units
 
-    def theta(self, par: FloatArray) -> FloatArray:
-        """Return the parameters themselves."""
-        return np.array(par, dtype=float)
-
-    def par(self, theta: FloatArray) -> FloatArray:
-        """Return the reported entries themselves."""
-        return np.array(theta, dtype=float)
-
     def canonical(self, par: FloatArray) -> FloatArray:
         """Refactor T T' where T has a zero or negative diagonal entry."""
         T = self.template(par)
@@ -188,14 +204,6 @@ class Unstructured:
         z = np.linalg.eigh(S)[1][:, 0]
         return np.outer(z, z)
 
-    def reported_template(self, par: FloatArray) -> FloatArray:
-        """Return `template`: the coordinates are the user's."""
-        return self.template(par)
-
-    def reported_modes(self, modes: FloatArray) -> FloatArray:
-        """Return the modes as they are."""
-        return modes
-
     def theta_names(self, label: str, columns: tuple[str, ...]) -> tuple[str, ...]:
         """Return ``label.col`` for the diagonal and ``label.row.col`` below it."""
         rows, cols = self._entries
@@ -205,7 +213,7 @@ class Unstructured:
 
 
 @dataclass(frozen=True)
-class Diagonal:
+class Diagonal(UserCoordinates):
     """Independent coefficients with a variance each; theta is the diagonal of T."""
 
     k: int
@@ -240,14 +248,6 @@ class Diagonal:
         D[i, i, i] = 1.0
         return D
 
-    def theta(self, par: FloatArray) -> FloatArray:
-        """Return the parameters themselves."""
-        return np.array(par, dtype=float)
-
-    def par(self, theta: FloatArray) -> FloatArray:
-        """Return the reported entries themselves."""
-        return np.array(theta, dtype=float)
-
     def canonical(self, par: FloatArray) -> FloatArray:
         """Return absolute values: only squares matter."""
         return np.abs(par)
@@ -263,21 +263,13 @@ class Diagonal:
         out[j, j] = 1.0
         return out
 
-    def reported_template(self, par: FloatArray) -> FloatArray:
-        """Return `template`: the coordinates are the user's."""
-        return self.template(par)
-
-    def reported_modes(self, modes: FloatArray) -> FloatArray:
-        """Return the modes as they are."""
-        return modes
-
     def theta_names(self, label: str, columns: tuple[str, ...]) -> tuple[str, ...]:
         """Return ``label.col`` per coefficient."""
         return tuple(f"{label}.{c}" for c in columns)
 
 
 @dataclass(frozen=True)
-class HomogeneousDiagonal:
+class HomogeneousDiagonal(UserCoordinates):
     """Independent coefficients that share one variance; theta is its relative SD."""
 
     k: int
@@ -309,14 +301,6 @@ class HomogeneousDiagonal:
         """Return the identity."""
         return np.eye(self.k)[None]
 
-    def theta(self, par: FloatArray) -> FloatArray:
-        """Return the parameter itself."""
-        return np.array(par, dtype=float)
-
-    def par(self, theta: FloatArray) -> FloatArray:
-        """Return the reported entry itself."""
-        return np.array(theta, dtype=float)
-
     def canonical(self, par: FloatArray) -> FloatArray:
         """Return the absolute value: only the square matters."""
         return np.abs(par)
@@ -328,14 +312,6 @@ class HomogeneousDiagonal:
     def descent(self, S: FloatArray) -> FloatArray:
         """Return the identity."""
         return np.eye(self.k)
-
-    def reported_template(self, par: FloatArray) -> FloatArray:
-        """Return `template`: the coordinates are the user's."""
-        return self.template(par)
-
-    def reported_modes(self, modes: FloatArray) -> FloatArray:
-        """Return the modes as they are."""
-        return modes
 
     def theta_names(self, label: str, columns: tuple[str, ...]) -> tuple[str, ...]:
         """Return the label alone."""

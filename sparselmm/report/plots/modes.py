@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABELLED = 40
-NORMAL_95 = 1.959963984540054
 
 
 def caterpillar_on(ax: Axes, modes: pd.Series[float], sd: FloatArray, half_width: float, sort: bool) -> Axes:
