@@ -1,0 +1,1 @@
+"""Iterative solver of the penalized system for designs too large to factor."""
