@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sparselmm.datasets import list_datasets as list_datasets
     from sparselmm.datasets import load_dataset as load_dataset
     from sparselmm.linalg.threads import set_threads as set_threads
+    from sparselmm.report.explain import explain as explain
     from sparselmm.report.plots.profile import plot_profile as plot_profile
     from sparselmm.report.plots.profile import plot_profile_pairs as plot_profile_pairs
     from sparselmm.statsmodels_door import MixedLM as MixedLM
@@ -45,6 +46,7 @@ _PUBLIC = {
     "bootstrap_lrt": "sparselmm.api.resampling",
     "compare_with_r": "sparselmm.compare_r",
     "diagnose": "sparselmm.api",
+    "explain": "sparselmm.report.explain",
     "fit_many": "sparselmm.api",
     "information_weights": "sparselmm.api.comparison",
     "lmer": "sparselmm.api",

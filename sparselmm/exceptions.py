@@ -11,19 +11,39 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+
+def more_about(topic: str) -> str:
+    """Return the sentence that leads to the documentation of a topic."""
+    return f'More: slm.explain("{topic}")'
 
 
 class SparseLMMError(Exception):
-    """Base class of all errors raised on purpose by the package."""
+    """Base class of all errors raised on purpose by the package.
+
+    Where the documentation has more to say than the text, the traceback ends with a line that leads to it;
+    `sparselmm.explain` prints it.
+    """
+
+    _has_more: ClassVar[bool] = False
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if self._has_more:
+            self.add_note(more_about(type(self).__name__))
 
 
 class FormulaError(SparseLMMError, ValueError):
     """The formula cannot be read, or asks for something that does not exist."""
 
+    _has_more = True
+
 
 class UnsupportedError(SparseLMMError, NotImplementedError):
     """A recognised request that this version does not support."""
+
+    _has_more = True
 
 
 class DataError(SparseLMMError, ValueError):
@@ -32,6 +52,8 @@ class DataError(SparseLMMError, ValueError):
 
 class DesignError(DataError):
     """The data can be read, but the model they imply cannot be estimated."""
+
+    _has_more = True
 
 
 class ParameterError(SparseLMMError, ValueError):
@@ -45,9 +67,13 @@ class BackendError(SparseLMMError, RuntimeError):
 class NumericalError(BackendError):
     """A factorisation broke down at the parameters named in the message."""
 
+    _has_more = True
+
 
 class PlanError(BackendError, MemoryError):
     """The factorisation that a model needs does not fit in memory; the message holds the plan."""
+
+    _has_more = True
 
 
 class FitInterrupted(SparseLMMError, KeyboardInterrupt):
@@ -74,23 +100,39 @@ class FitInterrupted(SparseLMMError, KeyboardInterrupt):
 
 
 class SparseLMMWarning(UserWarning):
-    """Base class of all warnings of the package."""
+    """Base class of all warnings of the package.
+
+    Attributes
+    ----------
+    topic : str or None
+        What `sparselmm.explain` knows about it; the text of the warning ends with a line that says so.
+    """
+
+    topic: ClassVar[str | None] = None
 
 
 class ConvergenceWarning(SparseLMMWarning):
     """The optimizer may not have reached the optimum."""
 
+    topic = "not_converged"
+
 
 class SingularFitWarning(SparseLMMWarning):
     """An estimated covariance matrix is singular (boundary of the parameter space)."""
+
+    topic = "singular"
 
 
 class RankDeficiencyWarning(SparseLMMWarning):
     """Columns of the fixed-effects matrix were dropped because they depend on others."""
 
+    topic = "rank_deficient"
+
 
 class ScaleWarning(SparseLMMWarning):
     """Columns of the fixed-effects matrix are on very different scales."""
+
+    topic = "scale"
 
 
 class DataWarning(SparseLMMWarning):
@@ -102,7 +144,8 @@ def warn_user(text: str, category: type[SparseLMMWarning]) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "sparselmm":
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, category, stacklevel=level)
+    more = "" if category.topic is None else f" {more_about(category.topic)}"
+    warnings.warn(f"{text}{more}", category, stacklevel=level)
 
 
 @dataclass(frozen=True)
