@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparselmm import exceptions as exceptions
     from sparselmm.api import FittedModel as FittedModel
     from sparselmm.api import LinearMixedModel as LinearMixedModel
     from sparselmm.api import MixedModelFit as MixedModelFit
@@ -63,18 +64,18 @@ _PUBLIC = {
 __all__ = ["__version__", "exceptions", *_PUBLIC]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        value = getattr(import_module(_PUBLIC[name]), name)
-        globals()[name] = value
-        return value
-    if name == "exceptions":
-        return import_module("sparselmm.exceptions")
-    from sparselmm.api.hints import PACKAGE_NAMES
+if not TYPE_CHECKING:  # type checkers know the names
 
-    raise AttributeError(
-        f"module 'sparselmm' has no attribute {name!r}" + (f": {PACKAGE_NAMES[name]}" if name in PACKAGE_NAMES else "")
-    )
+    def __getattr__(name: str) -> Any:
+        if name in _PUBLIC:
+            value = getattr(import_module(_PUBLIC[name]), name)
+            globals()[name] = value
+            return value
+        if name == "exceptions":
+            return import_module("sparselmm.exceptions")
+        from sparselmm.api.hints import package_hint
+
+        raise AttributeError(package_hint(name))
 
 
 def __dir__() -> list[str]:

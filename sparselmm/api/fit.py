@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -368,8 +368,10 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         groups = ", ".join(f"{label}: {m}" for label, m in self.ngroups.items())
         return f"<MixedModelFit by {kind}: {self.formula}; {self.nobs} rows, {groups}; criterion {self.criterion:.4f}>"
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(fit_hint(name))
+    if not TYPE_CHECKING:  # type checkers know the names
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(fit_hint(name))
 
     def __dir__(self) -> Sequence[str]:
-        return sorted(name for name in super().__dir__() if not name.startswith("__") or name == "__doc__")
+        return sorted(name for name in super().__dir__() if not name.startswith("_"))

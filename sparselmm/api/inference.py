@@ -12,6 +12,7 @@ import pandas as pd
 
 from sparselmm.api.comparison import drop1_lrt, f_rows, ranova_lrt
 from sparselmm.api.components import Components
+from sparselmm.api.hints import check_interval
 from sparselmm.api.source import ModelSource
 from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.inference.anova import aliased_note, hypotheses
@@ -131,6 +132,7 @@ class Inference(Components):
         >>> fit.conf_int(method="profile", which="beta_").round(2).loc["Days"].to_dict()
         {'conf_low': 7.36, 'conf_high': 13.58}
         """
+        check_interval(level, options)
         if method == "wald":
             if options:
                 raise ParameterError(f"Wald intervals take no {', '.join(options)}")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.api.fit import MixedModelFit
+from sparselmm.api.hints import LMER_ARGUMENTS, argument_hints, refuse_file_name
 from sparselmm.api.progress import progress
 from sparselmm.api.source import ModelSource
 from sparselmm.criterion import criterion_for
@@ -66,6 +67,7 @@ class LinearMixedModel:
         >>> round(model.fit().sigma, 4)
         49.5101
         """
+        refuse_file_name(data)
         spec = parse_formula(formula, _column_names(data))
         arguments: dict[str, Any] = {
             "weights": weights,
@@ -175,6 +177,7 @@ class LinearMixedModel:
         return MixedModelFit(self.problem, result, self.source)
 
 
+@argument_hints(LMER_ARGUMENTS)
 def lmer(
     formula: str,
     data: Any,

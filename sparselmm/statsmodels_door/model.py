@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparselmm.api import LinearMixedModel
+from sparselmm.api.hints import MIXEDLM_ARGUMENTS, argument_hints, refuse_file_name
 from sparselmm.exceptions import DataWarning, ParameterError, UnsupportedError, warn_user
 from sparselmm.optimize import Optimizer
 from sparselmm.statsmodels_door.arrays import translate_arrays
@@ -75,6 +76,7 @@ class MixedLM:
         context: Mapping[str, Any] | None = None,
     ) -> MixedLM:
         """Return the model of formulas; see `mixedlm`."""
+        refuse_file_name(data)
         model = cls.__new__(cls)
         model._translation = translate_formula(formula, data, groups, re_formula, vc_formula, missing, context)
         return model
@@ -156,6 +158,7 @@ class MixedLM:
         return f"<MixedLM: {self.lmer_formula or self.lmm.source.formula}; {self.nobs} rows, {self.n_groups} groups>"
 
 
+@argument_hints(MIXEDLM_ARGUMENTS)
 def mixedlm(
     formula: str,
     data: Any,

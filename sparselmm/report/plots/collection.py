@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 import pandas as pd
@@ -89,8 +89,18 @@ class Plots:
     fit: PlottableFit
 
     def __repr__(self) -> str:
-        names = [name for name in dir(self) if not name.startswith("_") and name != "fit"]
-        return f"<plots of a fit: {', '.join(names)}>"
+        return f"<plots of a fit: {', '.join(_plot_names())}>"
+
+    def __call__(self, *args: Any, **options: Any) -> NoReturn:
+        """Refuse, and say which plots there are."""
+        raise TypeError(f"choose a plot, as in fit.plot.qq(); there are {', '.join(_plot_names())}")
+
+    if not TYPE_CHECKING:  # type checkers know the names
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse an unknown plot, and say which there are."""
+            profile = "; profiles are drawn by slm.plot_profile(fit.profile())" if "profile" in name else ""
+            raise AttributeError(f"there is no plot {name!r}; there are {', '.join(_plot_names())}{profile}")
 
     # --- random effects ----------------------------------------------------------------------------
 
@@ -315,6 +325,10 @@ def _on_diagonal(result: FitResult, position: int) -> bool:
     """Whether an entry of θ is on the diagonal of its template, where it cannot be negative."""
     bounds = np.concatenate([s.lower() for s in result.engine.parameters.structures])
     return bool(len(bounds) == len(result.theta) and np.isfinite(bounds[position]))
+
+
+def _plot_names() -> list[str]:
+    return [name for name in dir(Plots) if not name.startswith("_") and name != "fit"]
 
 
 def estimates_within(result: FitResult, t: int) -> FloatArray:
