@@ -14,8 +14,10 @@ from scipy.special import ndtr, ndtri
 from sparselmm._typing import FloatArray
 from sparselmm.api import MixedModelFit
 from sparselmm.exceptions import ParameterError
+from sparselmm.inference.joint import joint_covariance
 from sparselmm.inference.sdcor import variance_entries
 from sparselmm.inference.varpar import ReportedTerm, VarianceParameters, reported_terms, variance_parameters
+from sparselmm.statsmodels_door.effects import GroupEffects, group_effects
 from sparselmm.statsmodels_door.summary import MixedLMSummary, summarize
 from sparselmm.statsmodels_door.translation import Translation
 
@@ -215,18 +217,19 @@ class MixedLMResults:
     # --- random effects and rows -----------------------------------------------------------------
 
     @cached_property
+    def _effects(self) -> GroupEffects:
+        return group_effects(self.translation)
+
+    @cached_property
     def random_effects(self) -> dict[Any, pd.Series[float]]:
         """Predicted random effects of each group: correlated ones first, then the components by name."""
-        t = self.translation
-        members = t.vcs if t.re is None else (t.re, *t.vcs)
-        modes = self.lmm.result.term_modes
-        groups = np.concatenate([np.repeat(m.groups, modes[m.term].shape[1]) for m in members])
-        values = np.concatenate([modes[m.term].ravel() for m in members])
-        names = np.array([name for m in members for name in m.names], dtype=object)
-        order = np.argsort(groups, kind="stable")
-        cuts = np.cumsum(np.bincount(groups, minlength=len(t.group_labels)))[:-1]
-        parts = zip(t.group_labels, np.split(values[order], cuts), np.split(names[order], cuts))
-        return {label: pd.Series(v, index=n) for label, v, n in parts}
+        return self._effects.split(np.concatenate([modes.ravel() for modes in self.lmm.result.term_modes]))
+
+    @cached_property
+    def random_effects_cov(self) -> dict[Any, pd.DataFrame]:
+        """Covariance of `random_effects` given the data, by group; the parameters count as known."""
+        found = self.lmm.result
+        return self._effects.covariances(joint_covariance(found.engine, found.par), found.sigma)
 
     @property
     def fittedvalues(self) -> pd.Series[float]:

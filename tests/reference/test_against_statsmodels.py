@@ -119,6 +119,24 @@ def test_arrays_as_in_the_notebook():
     assert slm.MixedLM(*arguments, exog_re=exog_re, exog_vc=spec).fit().llf == pytest.approx(ours.llf, abs=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)
+def test_conditional_covariances_of_random_effects(case):
+    theirs = smf.mixedlm(case.formula, case.data, **case.options).fit()
+    ours = slm.mixedlm(case.formula, case.data, **case.options).fit()
+    if ours.lmm.is_singular:
+        pytest.skip("statsmodels inverts the covariance matrix")
+    plain = theirs._results  # the wrapper around it would keep what is set
+    plain.cov_re, plain.vcomp, plain.scale = ours.cov_re.to_numpy(), ours.vcomp, ours.scale
+    expected = plain.random_effects_cov
+    assert set(ours.random_effects_cov) == set(expected)
+    for label, found in ours.random_effects_cov.items():
+        # levels that the group does not have are listed in statsmodels, too
+        same = expected[label].loc[found.index, found.columns]
+        assert same.shape == ours.random_effects[label].shape * 2
+        np.testing.assert_allclose(found, same, rtol=1e-6, atol=1e-9 * ours.scale)
+
+
 @pytest.mark.parametrize("reml", [True, False])
 def test_log_likelihoods_have_the_same_definition(reml):
     # at one and the same point, columns of X far from unit scale included: no term in log|X'X| is missing

@@ -256,3 +256,21 @@ def test_options_of_the_other_search_are_ignored_aloud_and_other_models_refused(
         model.fit().profile_re(0, "sd")
     with pytest.raises(exceptions.ParameterError, match="negative"):
         model.fit().profile_re(0, "re", dist_low=1e9)
+
+
+@pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SingularFitWarning")
+@pytest.mark.parametrize("cells", [1, 4_000_000])
+def test_conditional_covariances_are_those_of_the_dense_formula(schools, cells, monkeypatch):
+    monkeypatch.setattr("sparselmm.statsmodels_door.effects.BATCH_CELLS", cells)
+    part = schools.drop(index=range(8)).sample(frac=1.0, random_state=1)
+    vc = {"room": dummies(part), "slope": dummies(part, "z")}
+    exog = np.column_stack([np.ones(len(part)), part["x"]])
+    result = slm.MixedLM(part["y"], exog, part["school"], exog_re=exog, exog_vc=vc).fit()
+    Z, Lambda = result.lmm.Z.toarray(), result.lmm.Lambda.toarray()
+    A = Z @ Lambda
+    dense = result.scale * Lambda @ np.linalg.inv(A.T @ A + np.eye(A.shape[1])) @ Lambda.T
+    b = np.concatenate([m.ravel() for m in result.lmm.result.term_modes])
+    assert [len(V) for V in result.random_effects_cov.values()][:2] == [6, 10]
+    for label, found in result.random_effects_cov.items():
+        at = [int(np.flatnonzero(b == value)[0]) for value in result.random_effects[label]]
+        np.testing.assert_allclose(found, dense[np.ix_(at, at)], atol=1e-10)
