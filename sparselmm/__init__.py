@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sparselmm.data import SparseTerm as SparseTerm
     from sparselmm.datasets import list_datasets as list_datasets
     from sparselmm.datasets import load_dataset as load_dataset
+    from sparselmm.linalg.control import IterativeControl as IterativeControl
     from sparselmm.linalg.threads import set_threads as set_threads
     from sparselmm.report.explain import explain as explain
     from sparselmm.report.plots.profile import plot_profile as plot_profile
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "FittedModel": "sparselmm.api",
+    "IterativeControl": "sparselmm.linalg.control",
     "LinearMixedModel": "sparselmm.api",
     "MixedLM": "sparselmm.statsmodels_door",
     "MixedModelFit": "sparselmm.api",

@@ -17,6 +17,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
 from sparselmm.derivatives import Curvature
 from sparselmm.linalg.blocks import Templates
+from sparselmm.linalg.montecarlo import MonteCarlo
 from sparselmm.optimize.newton import trust_region_step
 
 TOLERANCE = 1e-5
@@ -101,6 +102,8 @@ class Convergence:
         First-order conditions by term.
     singular : tuple of SingularDirection
         Directions of zero variance.
+    monte_carlo : MonteCarlo or None
+        The error of the criterion, where a solver was used that draws random vectors.
     """
 
     certified: bool
@@ -110,6 +113,7 @@ class Convergence:
     gradient: FloatArray = field(repr=False)
     terms: tuple[TermCheck, ...] = ()
     singular: tuple[SingularDirection, ...] = ()
+    monte_carlo: MonteCarlo | None = None
 
     @property
     def remaining(self) -> float:
@@ -119,6 +123,9 @@ class Convergence:
     def __str__(self) -> str:
         state = "certified" if self.certified else "NOT certified"
         where = f"; {len(self.singular)} direction(s) of zero variance" if self.singular else ""
+        if self.monte_carlo is not None:
+            found = f"derivatives with the same probes predict a further decrease of {self.remaining:.1e}"
+            return f"{state}: {found} (deviance units){where}; {self.monte_carlo}"
         return f"{state}: exact derivatives predict a further decrease of {self.remaining:.1e} (deviance units){where}"
 
 

@@ -21,6 +21,7 @@ from scipy.linalg import lapack
 from sparselmm._typing import FloatArray
 from sparselmm.criterion import Criterion
 from sparselmm.linalg.blocks import apply_factor, apply_transposed
+from sparselmm.linalg.system import approximate
 from sparselmm.pls import PenalizedLeastSquares, PLSSolution
 
 
@@ -107,6 +108,9 @@ class Curvature:
         Z'V⁻¹ applied to X and to the residuals.
     derivatives : Derivatives
         Value, exact gradient, Hessian and S_t.
+    samples : (draws, n_par) array
+        What each draw of an approximate system says of the uncertain part of the gradient; (0, n_par)
+        for exact systems.
     """
 
     def __init__(self, pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution) -> None:
@@ -116,6 +120,20 @@ class Curvature:
         self.scores = scores(pls, solution)
         S = omega_derivatives(pls, solution, criterion, self.scores)
         self.derivatives = self._along_par(S)
+        self.samples = self._gradient_samples()
+
+    def _gradient_samples(self) -> FloatArray:
+        parameters, system = self._pls.parameters, approximate(self._pls.system)
+        if system is None:
+            return np.zeros((0, parameters.n_par))
+        samples = system.information_samples()
+        draws = max(len(x) for x in samples)
+        parts = []
+        for structure, T, drawn in zip(parameters.structures, self.solution.templates, samples):
+            half = structure.dtemplate() @ T.T
+            dOmega = half + half.transpose(0, 2, 1)
+            parts.append(np.einsum("sij,nij->sn", drawn, dOmega) if len(drawn) else np.zeros((draws, len(dOmega))))
+        return np.hstack(parts)
 
     def _along_par(self, S: tuple[FloatArray, ...]) -> Derivatives:
         pls, solution = self._pls, self.solution
@@ -158,8 +176,7 @@ def _average_information(
     """Return df (V'Z'PZV/pwrss - aa'/pwrss²), a = V's, (n_par, n_par)."""
     xp = pls.crossproducts
     AV = xp.gram.dot(V)
-    H = pls.system.half_solve(apply_transposed(AV, solution.templates, xp.gram))
-    K = V.T @ AV - H.T @ H
+    K = V.T @ AV - pls.system.quadratic(apply_transposed(AV, solution.templates, xp.gram))[0]
     if xp.p:
         C = found.B.T @ V
         K -= C.T @ C

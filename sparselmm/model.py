@@ -19,7 +19,8 @@ from sparselmm.exceptions import (
     SparseLMMWarning,
     warn_user,
 )
-from sparselmm.linalg import SYSTEMS, make_system
+from sparselmm.linalg import SOLVERS, IterativeControl, make_system
+from sparselmm.linalg.system import approximate
 from sparselmm.linalg.threads import blas_threads
 from sparselmm.optimize import Optimizer, OptimizerReport, Status
 from sparselmm.pls import Engine, ParameterMap
@@ -29,6 +30,7 @@ from sparselmm.search import Term, search
 WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
     "not_converged": ConvergenceWarning,
     "singular": SingularFitWarning,
+    "monte_carlo": ConvergenceWarning,
 }
 
 
@@ -48,10 +50,10 @@ class Problem:
     engine: Engine
 
     @classmethod
-    def from_design(cls, design: Design, solver: str | None = None) -> Problem:
+    def from_design(cls, design: Design, solver: str | None = None, control: IterativeControl | None = None) -> Problem:
         """Form the cross-products of a design and choose its solver."""
-        if solver is not None and solver not in SYSTEMS:
-            raise ParameterError(f"unknown solver {solver!r}; there are {', '.join(SYSTEMS)}")
+        if solver is not None and solver not in SOLVERS:
+            raise ParameterError(f"unknown solver {solver!r}; there are {', '.join(SOLVERS)}")
         crossproducts = CrossProducts.from_design(design)
         structures = []
         for term, centre in zip(design.terms, crossproducts.centres):
@@ -60,7 +62,7 @@ class Problem:
                 structure = Centred(structure, centre.position, centre.multiples)
             structures.append(structure)
         parameters = ParameterMap(tuple(structures))
-        return cls(design, Engine(crossproducts, parameters, partial(make_system, name=solver)))
+        return cls(design, Engine(crossproducts, parameters, partial(make_system, name=solver, control=control)))
 
     def with_response(self, y: FloatArray) -> Problem:
         """Return the same problem for another response, (n,)."""
@@ -81,6 +83,9 @@ def evaluate_at(problem: Problem, theta: FloatArray | Sequence[float], criterion
     """Return the full result at a fixed θ."""
     par = problem.engine.parameters.par(theta)
     with problem.engine.locked() as pls:
+        drawn = approximate(pls.system)
+        if drawn is not None:
+            drawn.adapt(problem.engine.parameters.templates(par))
         solution = pls.solve(par)
         value = pls.value(solution, criterion)
         report = OptimizerReport("fixed", Status.STOPPED, "theta was given", 1, 0, ((par, value),))
@@ -124,6 +129,18 @@ def _with_messages(result: FitResult) -> FitResult:
         facts = "; ".join(f"{d.combination} of {d.term} has zero variance" for d in certificate.singular)
         simpler = "; ".join(dict.fromkeys(d.simpler for d in certificate.singular))
         found.append(Message("singular", "note", f"Singular fit: {facts}.", f"The fit equals {simpler}."))
+    drawn = None if certificate is None else certificate.monte_carlo
+    if drawn is not None and not drawn.reached:
+        found.append(
+            Message(
+                "monte_carlo",
+                "warning",
+                f"The criterion is known to a standard error of {drawn.standard_error:.2g} only, not to the "
+                f"{drawn.target:.2g} aimed for, with {drawn.probes} probes and {drawn.deflation} directions exact.",
+                "Estimates are affected far less (fit.convergence.monte_carlo.theta); allow more work with "
+                "control=slm.IterativeControl(max_probes=..., max_deflation=...).",
+            )
+        )
     for message in found:
         warn_user(str(message), WARNING_CLASSES[message.code])
     return replace(result, messages=(*result.messages, *found))

@@ -139,8 +139,7 @@ class PenalizedLeastSquares:
         templates = self.parameters.templates(par)
         self.factor(templates)
         C = apply_transposed(xp.ZtWXy, templates, xp.gram)
-        H = self.system.half_solve(C)
-        S = xp.XytWXy - H.T @ H
+        S = xp.XytWXy - self.system.quadratic(C)[0]
         RX, gamma, pwrss = _eliminate(S, par)
         ldRX2 = 2.0 * float(np.log(np.diag(RX)).sum()) + xp.basis.logdet if xp.p else 0.0
         return PLSSolution(np.array(par), templates, self.system.logdet(), ldRX2, pwrss, gamma, RX, C)

@@ -11,6 +11,8 @@ from sparselmm._typing import FloatArray
 from sparselmm.convergence import Convergence, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.derivatives import Curvature
+from sparselmm.linalg.montecarlo import MonteCarlo
+from sparselmm.linalg.system import ApproximateSystem, approximate
 from sparselmm.optimize import Newton, Optimizer, OptimizerReport, Recorder, make_optimizer
 from sparselmm.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
 from sparselmm.starting import column_scales, moment_start
@@ -97,15 +99,24 @@ def search(
     method, reason = choose_optimizer(pls, optimizer)
     target = CriterionAt(pls, criterion)
     recorder = Recorder(target, listener)
+    drawn = approximate(pls.system)
     try:
         first = moment_start(pls.crossproducts, parameters) if start is None else start
+        if drawn is not None:
+            drawn.adapt(parameters.templates(first), grow=False)
         par, status, text = method.minimize(recorder, first, parameters.lower())
         par, certificate, notes = _certified(target, recorder, par, terms)
         if status.ok and certificate.singular and _cheap(pls):
             par, certificate, more = _from_other_starts(target, recorder, par, certificate, terms)
             notes += more
+        if drawn is not None:
+            par, certificate, more = _with_full_effort(target, recorder, drawn, par, certificate, terms)
+            notes += more
     except KeyboardInterrupt as error:
         raise recorder.interrupted(parameters.theta) from error
+    solution = pls.solve(par)
+    if drawn is not None:
+        certificate = replace(certificate, monte_carlo=monte_carlo(drawn, target.latest))
     report = OptimizerReport(
         method.name,
         status,
@@ -114,7 +125,40 @@ def search(
         recorder.n_gradients,
         tuple(recorder.trace),
     )
-    return Found(pls.solve(par), certificate, report)
+    return Found(solution, certificate, report)
+
+
+def _with_full_effort(
+    target: CriterionAt,
+    recorder: Recorder,
+    drawn: ApproximateSystem,
+    par: FloatArray,
+    certificate: Convergence,
+    terms: tuple[Term, ...],
+) -> tuple[FloatArray, Convergence, str]:
+    """Return the optimum with as many draws as the standard error needs, known only where it is small enough."""
+    parameters = target.pls.parameters
+    target.value(par)
+    if drawn.standard_error <= drawn.aim:
+        return par, certificate, ""
+    drawn.adapt(parameters.templates(par))
+    recorder.forget_best()
+    target.latest = None
+    par, _, _ = Newton(rtol=EXPENSIVE_RTOL).minimize(recorder, par, parameters.lower())
+    return _certified(target, recorder, par, terms)
+
+
+def monte_carlo(drawn: ApproximateSystem, curvature: Curvature | None) -> MonteCarlo:
+    """Return the errors of an approximate system, with those of the parameters that a curvature implies."""
+    found = drawn.monte_carlo()
+    if curvature is None or len(curvature.samples) < 2:
+        return found
+    H = curvature.derivatives.hessian
+    w, U = np.linalg.eigh((H + H.T) / 2.0)
+    inverse = (U / np.maximum(w, 1e-12 * max(float(np.abs(w).max()), 1e-300))) @ U.T
+    moved = curvature.samples @ inverse
+    own = np.sqrt(2.0 * np.diag(inverse))
+    return replace(found, theta=moved.std(axis=0, ddof=1) / np.sqrt(len(moved)) / own)
 
 
 def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | None) -> tuple[Optimizer, str]:

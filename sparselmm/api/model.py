@@ -19,13 +19,13 @@ from sparselmm.criterion import criterion_for
 from sparselmm.data import build_design
 from sparselmm.exceptions import DataError, ParameterError
 from sparselmm.formula import parse_formula
-from sparselmm.linalg import Plan, plan_system
+from sparselmm.linalg import IterativeControl, Plan, plan_system
 from sparselmm.many import fit_responses
 from sparselmm.model import Problem, evaluate_at, fit_problem
 from sparselmm.optimize import Optimizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LinearMixedModel:
     """A linear mixed model before fitting; immutable and cheap to fit again in another way.
 
@@ -54,11 +54,11 @@ class LinearMixedModel:
         na_action: str = "omit",
         context: Mapping[str, Any] | None = None,
         solver: str | None = None,
+        control: IterativeControl | None = None,
     ) -> LinearMixedModel:
         """Return the model of an lmer-style formula and a table.
 
-        Parameters are those of `lmer`; ``solver`` names a linear-algebra backend (``"schur"``,
-        ``"cholmod"``) in place of the one chosen from the design.
+        Parameters are those of `lmer`.
 
         Examples
         --------
@@ -77,7 +77,7 @@ class LinearMixedModel:
             "context": context,
         }
         encoding, design = build_design(spec, data, **arguments)
-        return cls(Problem.from_design(design, solver), ModelSource(spec, encoding, arguments, data))
+        return cls(Problem.from_design(design, solver, control), ModelSource(spec, encoding, arguments, data))
 
     @classmethod
     def from_arrays(
@@ -90,6 +90,7 @@ class LinearMixedModel:
         offset: npt.ArrayLike | None = None,
         column_names: Sequence[str] | None = None,
         solver: str | None = None,
+        control: IterativeControl | None = None,
     ) -> LinearMixedModel:
         """Return the model of a response (n,), a fixed-effects matrix (n, p) and random terms.
 
@@ -106,6 +107,8 @@ class LinearMixedModel:
             Prior weights and offset.
         column_names : sequence of str, optional
             Names of the columns of X.
+        solver, control : optional
+            See `lmer`.
 
         Examples
         --------
@@ -120,7 +123,12 @@ class LinearMixedModel:
 
         design = design_from_arrays(y, X, terms, weights=weights, offset=offset, column_names=column_names)
         arguments = {"weights": weights, "offset": offset}
-        return cls(Problem.from_design(design, solver), ModelSource(None, None, arguments, None))
+        return cls(Problem.from_design(design, solver, control), ModelSource(None, None, arguments, None))
+
+    def __repr__(self) -> str:
+        design = self.problem.design
+        groups = ", ".join(dict.fromkeys(f"{t.label}: {t.m}" for t in design.terms))
+        return f"<LinearMixedModel: {self.source.formula}; {design.n} rows, {groups}>"
 
     @property
     def theta_names(self) -> tuple[str, ...]:
@@ -190,6 +198,8 @@ def lmer(
     start: npt.ArrayLike | None = None,
     optimizer: str | Optimizer | None = None,
     context: Mapping[str, Any] | None = None,
+    solver: str | None = None,
+    control: IterativeControl | None = None,
     verbose: int = 0,
 ) -> MixedModelFit:
     """Fit a linear mixed-effects model given by an lmer-style formula.
@@ -216,6 +226,12 @@ def lmer(
         See `LinearMixedModel.fit`.
     context : dict, optional
         Names and functions that the formula may use besides the columns.
+    solver : {"schur", "cholmod", "iterative"}, optional
+        How the penalized system is solved; by default chosen from the design (`LinearMixedModel.plan`).
+        The first two factor it exactly. ``"iterative"`` is for designs too large for that: its criterion
+        has a Monte Carlo error, whose standard error is in ``fit.convergence.monte_carlo``.
+    control : IterativeControl, optional
+        Effort of the iterative solver.
     verbose : int
         0 shows a progress line for long fits on a terminal or in a notebook, 1 prints every evaluation,
         -1 nothing.
@@ -251,7 +267,15 @@ def lmer(
     {'Intercept': 251.405, 'Days': 10.467}
     """
     model = LinearMixedModel.from_formula(
-        formula, data, weights=weights, offset=offset, contrasts=contrasts, na_action=na_action, context=context
+        formula,
+        data,
+        weights=weights,
+        offset=offset,
+        contrasts=contrasts,
+        na_action=na_action,
+        context=context,
+        solver=solver,
+        control=control,
     )
     return model.fit(reml, start=start, optimizer=optimizer, verbose=verbose)
 

@@ -171,7 +171,7 @@ class InverseEntries:
         return self._by_pairs(centred, n)
 
     def _direct(self, parts: Sequence[Part | None], n: int) -> FloatArray:
-        """Return the same by one half solve per row."""
+        """Return the same by one right-hand side per row."""
         gram, factors = self._gram, self._joint.factors
         blocks = {t: part.sparse(gram.m[t], factors[t]) for t, part in enumerate(parts) if part is not None}
         empty = [sp.csr_array((n, int(size))) for size in gram.sizes]
@@ -180,8 +180,8 @@ class InverseEntries:
         step = max(1, BATCH_CELLS // gram.q)
         with self._joint.open() as system:
             for a in range(0, n, step):
-                H = system.half_solve(np.ascontiguousarray(C[a : a + step].T.toarray()))
-                out[a : a + step] = np.einsum("qn,qn->n", H, H)
+                columns = np.ascontiguousarray(C[a : a + step].T.toarray())
+                out[a : a + step] = system.quadratic(columns, 1)[:, 0, 0]
         return out
 
     def _by_pairs(self, parts: dict[int, TermPart], n: int) -> FloatArray:
@@ -204,7 +204,7 @@ class InverseEntries:
         if not len(pair.rows):
             return both
         width = self._gram.m[j]
-        keys, asked = pair.rows * width + pair.cols, row.codes * width + col.codes
+        keys, asked = pair.keys(width), row.codes.astype(np.int64) * width + col.codes
         at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
         met = both & (keys[at] == asked)
         blocks = self.pairs()[key][at[met]]

@@ -23,6 +23,7 @@ from sparselmm.derivatives import Scores, differentiate, omega_derivatives, scor
 from sparselmm.inference.deletion import Columns, FixedTheta, GroupRows, Kernel
 from sparselmm.information import exact_hessian
 from sparselmm.linalg.blocks import BlockGram, apply_transposed
+from sparselmm.linalg.system import grouped_products
 from sparselmm.optimize.newton import trust_region_step
 from sparselmm.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.search import CriterionAt
@@ -190,11 +191,8 @@ def quadratic_forms(data: FullData, V: FloatArray, n_par: int) -> FloatArray:
     """Return V_g'Z'V⁻¹ZV_g for groups of n_par columns of V, (groups, n_par, n_par)."""
     gram = data.gram
     AV = gram.dot(V)
-    H = data.pls.system.half_solve(apply_transposed(AV, data.solution.templates, gram))
-    shape = (len(V), -1, n_par)
-    left: FloatArray = np.einsum("qga,qgb->gab", V.reshape(shape), AV.reshape(shape), optimize=True)
-    left -= np.einsum("qga,qgb->gab", H.reshape(shape), H.reshape(shape), optimize=True)
-    return left
+    explained = data.pls.system.quadratic(apply_transposed(AV, data.solution.templates, gram), n_par)
+    return grouped_products(V, AV, n_par) - explained
 
 
 def newton_step(

@@ -295,8 +295,7 @@ class HeldDeviance:
         """Return V'(Z'PZ)V, P with the held coefficient taken out of X."""
         gram = self.pls.crossproducts.gram
         AV = gram.dot(V)
-        half = self.pls.system.half_solve(apply_transposed(AV, solution.templates, gram))
-        K = V.T @ AV - half.T @ half
+        K = V.T @ AV - self.pls.system.quadratic(apply_transposed(AV, solution.templates, gram))[0]
         if found.B.shape[1]:
             C = found.B.T @ V
             K -= C.T @ C

@@ -7,15 +7,26 @@ from collections.abc import Callable
 from sparselmm.exceptions import ParameterError
 from sparselmm.linalg.blocks import BlockGram
 from sparselmm.linalg.cholmod import CholmodSystem
+from sparselmm.linalg.control import IterativeControl
 from sparselmm.linalg.elimination import eliminable_terms
 from sparselmm.linalg.planner import Plan, make_plan, quick_choice, refuse_if_too_large
 from sparselmm.linalg.schur import SchurSystem
 from sparselmm.linalg.system import PenalizedSystem
+from sparselmm.linalg.threads import chosen_threads
+
+
+def _iterative(gram: BlockGram, control: IterativeControl | None) -> PenalizedSystem:
+    from sparselmm.linalg.iterative.system import IterativeSystem
+
+    return IterativeSystem(gram, control, chosen_threads(float("inf")))
+
 
 SYSTEMS: dict[str, Callable[[BlockGram], PenalizedSystem]] = {
     CholmodSystem.name: CholmodSystem,
     SchurSystem.name: SchurSystem,
 }
+"""The exact ones."""
+SOLVERS = (*SYSTEMS, "iterative")
 
 
 def plan_system(gram: BlockGram) -> Plan:
@@ -33,18 +44,22 @@ def choose_system(gram: BlockGram) -> str:
     return plan.choice
 
 
-def make_system(gram: BlockGram, name: str | None = None) -> PenalizedSystem:
-    """Return the named system for Z'WZ, or the one `choose_system` picks."""
+def make_system(gram: BlockGram, name: str | None = None, control: IterativeControl | None = None) -> PenalizedSystem:
+    """Return the named system for Z'WZ, or the one `choose_system` picks; ``control`` is for the iterative one."""
     name = name or choose_system(gram)
+    if name == "iterative":
+        return _iterative(gram, control)
     if name not in SYSTEMS:
-        raise ParameterError(f"unknown solver {name!r}; there are {', '.join(SYSTEMS)}")
+        raise ParameterError(f"unknown solver {name!r}; there are {', '.join(SOLVERS)}")
     return SYSTEMS[name](gram)
 
 
 __all__ = [
+    "SOLVERS",
     "SYSTEMS",
     "BlockGram",
     "CholmodSystem",
+    "IterativeControl",
     "PenalizedSystem",
     "Plan",
     "SchurSystem",

@@ -19,6 +19,7 @@ from sparselmm._typing import FloatArray, IntArray
 
 DENSE_COLUMNS = 2_000
 DENSE_SHARE = 0.2
+HEAD = 1_000
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class BlockPairs:
     Attributes
     ----------
     rows, cols : (nb,) int arrays
-        Level of the first and of the second term.
+        Level of the first and of the second term; int32 from data, so widen before multiplying (`keys`).
     values : (nb, k_row, k_col) array
-        The blocks.
+        The blocks; one read-only number for all of them where each is the single row of two intercepts.
     """
 
     rows: IntArray
@@ -40,14 +41,23 @@ class BlockPairs:
     @cached_property
     def is_block_diagonal(self) -> bool:
         """Whether every block joins a level with itself."""
-        return bool(np.array_equal(self.rows, self.cols))
+        head = slice(HEAD)
+        return np.array_equal(self.rows[head], self.cols[head]) and np.array_equal(self.rows, self.cols)
+
+    def keys(self, width: int) -> IntArray:
+        """Return ``row * width + col`` as int64, (nb,), increasing for a width above all columns."""
+        out: IntArray = self.rows.astype(np.int64)
+        out *= width
+        out += self.cols
+        return out
 
     def matrix(self, m_row: int, m_col: int) -> sp.csr_array | sp.bsr_array:
-        """Return the blocks as one sparse matrix, (m_row*k_row, m_col*k_col), sharing the values."""
-        indptr = np.searchsorted(self.rows, np.arange(m_row + 1))
+        """Return the blocks as one sparse matrix, (m_row*k_row, m_col*k_col), sharing the values where it can."""
+        indptr = np.searchsorted(self.rows, np.arange(m_row + 1, dtype=self.rows.dtype))
         _, kr, kc = self.values.shape
         if kr == kc == 1:
-            return sp.csr_array((self.values.reshape(-1), self.cols, indptr), shape=(m_row, m_col))
+            data = np.ascontiguousarray(self.values.reshape(-1))
+            return sp.csr_array((data, self.cols, indptr), shape=(m_row, m_col))
         return sp.bsr_array((self.values, self.cols, indptr), shape=(m_row * kr, m_col * kc))
 
 

@@ -28,6 +28,7 @@ from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
 from sparselmm.linalg.selected import SMALL, Pairs, diagonal_from_factor, pairs_from_factor, pairs_from_full
 from sparselmm.linalg.system import (
     NEARLY_SINGULAR,
+    grouped_products,
     information_by_columns,
     information_from_inverse,
     relative_diagonal,
@@ -222,9 +223,10 @@ class CholmodSystem:
         """Return log|M|."""
         return self._adapter.logdet()
 
-    def half_solve(self, C: FloatArray) -> FloatArray:
-        """Return L⁻¹PC, (q, r)."""
-        return self._adapter.half_solve(C)
+    def quadratic(self, C: FloatArray, width: int | None = None) -> FloatArray:
+        """Return C_g'M⁻¹C_g for each group of ``width`` columns, (groups, width, width)."""
+        H = self._adapter.half_solve(C)
+        return grouped_products(H, H, width)
 
     def solve(self, C: FloatArray) -> FloatArray:
         """Return M⁻¹C, (q, r)."""

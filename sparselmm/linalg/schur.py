@@ -27,6 +27,7 @@ from sparselmm.linalg.sandwich import Sandwich
 from sparselmm.linalg.selected import EliminatedLevels, Pairs
 from sparselmm.linalg.system import (
     NEARLY_SINGULAR,
+    grouped_products,
     information_by_columns,
     information_from_inverse,
     relative_diagonal,
@@ -161,9 +162,12 @@ class SchurSystem:
         """Return log|M|."""
         return self._logdet
 
-    def half_solve(self, C: FloatArray) -> FloatArray:
-        """Return L⁻¹C in the order of the terms, (q, r)."""
-        return self._join(*self._forward(C))
+    def quadratic(self, C: FloatArray, width: int | None = None) -> FloatArray:
+        """Return C_g'M⁻¹C_g for each group of ``width`` columns, (groups, width, width)."""
+        H1, H2 = self._forward(C)
+        H1 = H1.reshape(-1, C.shape[1])
+        out = grouped_products(H1, H1, width)
+        return out if H2 is None else out + grouped_products(H2, H2, width)
 
     def solve(self, C: FloatArray) -> FloatArray:
         """Return M⁻¹C, (q, r)."""

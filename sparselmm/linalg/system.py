@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
+from sparselmm.linalg.montecarlo import MonteCarlo
 
 NEARLY_SINGULAR = 1e-3
 BATCH_CELLS = 4_000_000
@@ -43,6 +44,16 @@ def information_by_columns(system: PenalizedSystem, t: int, templates: Templates
     return out
 
 
+def grouped_products(left: FloatArray, right: FloatArray, width: int | None) -> FloatArray:
+    """Return left_g'right_g for each group of ``width`` columns (all of them if None), (groups, width, width)."""
+    if width is None or width == left.shape[1]:
+        return np.asarray(left.T @ right)[None]
+    if width == 1:
+        return np.asarray(np.einsum("qg,qg->g", left, right))[:, None, None]
+    shape = (len(left), -1, width)
+    return np.asarray(np.einsum("qga,qgb->gab", left.reshape(shape), right.reshape(shape), optimize=True))
+
+
 class PenalizedSystem(Protocol):
     """A factorisation of M(θ), analysed once for its pattern and refactored for each θ."""
 
@@ -60,8 +71,11 @@ class PenalizedSystem(Protocol):
         """Return log|M|, lme4's ``ldL2``."""
         ...
 
-    def half_solve(self, C: FloatArray) -> FloatArray:
-        """Return H, (q, r), with H'H = C'M⁻¹C for C of shape (q, r)."""
+    def quadratic(self, C: FloatArray, width: int | None = None) -> FloatArray:
+        """Return C_g'M⁻¹C_g for each group of ``width`` columns of C, (q, r), (groups, width, width).
+
+        All columns are one group by default.
+        """
         ...
 
     def solve(self, C: FloatArray) -> FloatArray:
@@ -104,3 +118,34 @@ class PenalizedSystem(Protocol):
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         """Return sparse L and the permutation P with L L' = M[P][:, P]."""
         ...
+
+
+class ApproximateSystem(PenalizedSystem, Protocol):
+    """A system that finds log|M| and its derivatives by Monte Carlo, the same draws for all θ."""
+
+    def adapt(self, templates: Templates, *, grow: bool = True) -> None:
+        """Fit the effort to these templates; ``grow`` until the standard error is as wanted."""
+        ...
+
+    @property
+    def aim(self) -> float:
+        """The standard error of log|M| that is wanted."""
+        ...
+
+    @property
+    def standard_error(self) -> float:
+        """Monte Carlo standard error of log|M|."""
+        ...
+
+    def monte_carlo(self) -> MonteCarlo:
+        """Return what is known of the error of log|M|."""
+        ...
+
+    def information_samples(self) -> tuple[FloatArray, ...]:
+        """Return what each draw says of the uncertain part of `information_sums`, (draws, k, k) per term."""
+        ...
+
+
+def approximate(system: PenalizedSystem) -> ApproximateSystem | None:
+    """Return the system if it works by Monte Carlo, else None."""
+    return None if system.exact else cast(ApproximateSystem, system)

@@ -122,6 +122,10 @@ class Recorder:
             self._record(par, value)
         return value, gradient, hessian
 
+    def forget_best(self) -> None:
+        """Start the comparison of values anew, after the problem has changed a little."""
+        self.best_par, self.best_value = None, np.inf
+
     def typical(self, par: FloatArray) -> FloatArray:
         """Return the size of change in each parameter that matters, (n_par,)."""
         return self._problem.typical(par)

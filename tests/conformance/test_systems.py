@@ -80,8 +80,9 @@ def test_against_dense_algebra(case, solver):
         near = {"rtol": 1e-11, "atol": 1e-11}
         assert system.logdet() == pytest.approx(np.linalg.slogdet(M)[1], rel=1e-12, abs=1e-12)
         np.testing.assert_allclose(system.solve(C), inverse @ C, **near)
-        H = system.half_solve(C)
-        np.testing.assert_allclose(H.T @ H, C.T @ inverse @ C, **near)
+        np.testing.assert_allclose(system.quadratic(C)[0], C.T @ inverse @ C, **near)
+        each = np.einsum("qi,qi->i", C, inverse @ C)
+        np.testing.assert_allclose(system.quadratic(C, 1)[:, 0, 0], each, **near)
         L, P = system.factor()
         L = L.toarray()
         np.testing.assert_allclose(L, np.tril(L), atol=0)
@@ -144,7 +145,7 @@ def test_results_do_not_depend_on_history_and_inputs_are_left_alone(case, solver
     def everything(templates):
         system.refactor(templates)
         L, P = system.factor()
-        parts = [system.logdet(), system.solve(C), system.half_solve(C), L.toarray(), P]
+        parts = [system.logdet(), system.solve(C), system.quadratic(C), L.toarray(), P]
         return [np.array(x) for x in (*parts, *system.inverse_diagonal(), *system.information_blocks())]
 
     first = everything(a)
@@ -163,8 +164,8 @@ def test_no_method_disturbs_the_factor(case, solver):
     C = np.random.default_rng(3).standard_normal((Z.shape[1], 2))
     system.refactor(tuple(problem.templates(thetas(problem)[0])))
     before = [system.logdet(), system.solve(C)]
-    for method in (system.factor, system.inverse_diagonal, system.information_blocks, lambda: system.half_solve(C)):
+    for method in (system.factor, system.inverse_diagonal, system.information_blocks, lambda: system.quadratic(C)):
         method()
-        # half_solve may turn an LDL' factor into LL', which rounds differently: a few ulp
+        # quadratic may turn an LDL' factor into LL', which rounds differently: a few ulp
         assert system.logdet() == pytest.approx(before[0], rel=1e-14)
         np.testing.assert_allclose(system.solve(C), before[1], rtol=1e-13, atol=1e-15)

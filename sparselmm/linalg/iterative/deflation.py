@@ -1,0 +1,92 @@
+"""The directions of S that would dominate the variance of the probes, found by block Krylov iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from sparselmm._typing import AnyArray, FloatArray
+
+KRYLOV_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Deflation:
+    """Ritz vectors of S.
+
+    Attributes
+    ----------
+    Q : (q, k) array
+        Orthonormal.
+    values : (k,) array
+        Ritz values, below 1.
+    """
+
+    Q: FloatArray
+    values: FloatArray
+
+    def precondition(self, R: FloatArray) -> FloatArray:
+        """Return (I + Q diag(1/(1 - λ) - 1)Q')R, close to (I - S)⁻¹R."""
+        gain = self.values / (1.0 - self.values)
+        return np.asarray(R + self.Q @ (gain[:, None] * (self.Q.T @ R)))
+
+    def project(self, Z: AnyArray) -> AnyArray:
+        """Return (I - QQ')Z in the precision of Z."""
+        Q = self.Q.astype(Z.dtype, copy=False)
+        out = Z - Q @ (Q.T @ Z)
+        return np.asarray(out - Q @ (Q.T @ out))
+
+
+def orthonormal(V: FloatArray) -> FloatArray:
+    """Return an orthonormal basis of the columns of V by two Cholesky factorisations of the Gram matrix.
+
+    Dependent columns are dropped. (LAPACK's QR of tall blocks is slow beside other thread pools.)
+    """
+    for _ in range(2):
+        norms = np.linalg.norm(V, axis=0)
+        V = V[:, norms > 0] / norms[norms > 0]
+        w, U = np.linalg.eigh(V.T @ V)
+        keep = w > 1e-12 * max(float(w[-1]), 1e-300) if len(w) else w > 0
+        V = V @ (U[:, keep] / np.sqrt(w[keep]))
+    try:
+        R = np.linalg.cholesky(V.T @ V).T
+    except np.linalg.LinAlgError:  # pragma: no cover - a third pass is not known to be needed
+        return np.linalg.qr(V)[0]
+    return np.asarray(solve_triangular(R, V.T, trans="T", lower=False).T)
+
+
+def weight(values: FloatArray) -> FloatArray:
+    """Return |log(1 - λ) + λ|: what a direction contributes to the variance of a probe."""
+    clipped = np.minimum(values, 1.0 - 1e-15)
+    return np.asarray(np.abs(np.log1p(-clipped) + clipped))
+
+
+def ritz(apply: Callable[[AnyArray], AnyArray], V: FloatArray, k: int) -> Deflation:
+    """Return the k most important Ritz vectors of S within the span of V, (q, c) orthonormal."""
+    H = V.T @ apply(V)
+    values, U = np.linalg.eigh((H + H.T) / 2.0)
+    order = np.argsort(-weight(values), kind="stable")[:k]
+    return Deflation(np.ascontiguousarray(V @ U[:, order]), values[order])
+
+
+def krylov(apply: Callable[[AnyArray], AnyArray], start: FloatArray, k: int, kind: type = np.float32) -> Deflation:
+    """Return k Ritz vectors from a block Krylov space with the given starting columns, (q, c).
+
+    The space is built in the precision ``kind``; the Ritz step is in double precision.
+    """
+    blocks = [orthonormal(start)]
+    for _ in range(KRYLOV_STEPS):
+        basis = np.hstack(blocks)
+        W = np.asarray(apply(np.ascontiguousarray(blocks[-1], dtype=kind)), dtype=np.float64)
+        for _ in range(2):
+            W -= basis @ (basis.T @ W)
+        W = orthonormal(W)
+        if not W.shape[1]:
+            break
+        blocks.append(W)
+        if sum(b.shape[1] for b in blocks) >= len(start):
+            break
+    return ritz(apply, orthonormal(np.hstack(blocks)), k)

@@ -1,0 +1,280 @@
+"""M = Λ'Z'WZΛ + I for designs too large to factor: a log-determinant with a stated error.
+
+``log|M| = Σlog|D1| + Σlog|C| + log|I - S|`` (see `ReducedSystem`), and as S has no diagonal the last
+part is ``tr(log(I - S) + S)``: exact quadratic forms on deflated directions Q and random ones, Pz with
+``P = I - QQ'``, on the rest (Hutch++, Meyer et al. 2021, with first-order terms exact). The probes z
+are the same for every θ, so that the criterion is a smooth function of θ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from sparselmm._typing import AnyArray, FloatArray, IntArray
+from sparselmm.exceptions import NumericalError, ParameterError, UnsupportedError
+from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.control import IterativeControl
+from sparselmm.linalg.iterative.border import Border
+from sparselmm.linalg.iterative.deflation import krylov, ritz
+from sparselmm.linalg.iterative.information import Batch, Information, information
+from sparselmm.linalg.iterative.lanczos import lanczos
+from sparselmm.linalg.iterative.layout import Layout, divide
+from sparselmm.linalg.iterative.operator import ReducedSystem
+from sparselmm.linalg.iterative.solve import Solved, conjugate_gradients
+from sparselmm.linalg.iterative.traces import traces_by_differences
+from sparselmm.linalg.montecarlo import MonteCarlo
+from sparselmm.linalg.system import grouped_products
+
+WIDTH = 16
+SINGLE_CELLS = 2_000_000  # designs with fewer cells are worked on in double precision throughout
+FORM_TOLERANCE = 1e-5  # of the aimed standard error
+SOLVE_TOLERANCE = {4: 1e-5, 8: 1e-8}
+ENOUGH = 1.2  # more probes than the estimated variance asks for
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Directions to start the deflation from, (q, k), and the number of probes."""
+
+    directions: FloatArray
+    probes: int
+
+
+class IterativeSystem:
+    """Eliminates one group of terms exactly and treats the rest by deflation, probes and iterations."""
+
+    name = "iterative"
+    exact = False
+
+    def __init__(self, gram: BlockGram, control: IterativeControl | None = None, threads: int = 1) -> None:
+        self.gram = gram
+        self.control = control or IterativeControl()
+        if len(divide(gram)[0]) < 2:
+            raise ParameterError(
+                "the iterative solver needs two crossed grouping factors; this design is factored exactly"
+            )
+        self.layout = Layout.of(gram, threads)
+        self._border = Border(gram, self.layout)
+        cells = sum(c.block.nnz for c in self.layout.to_first) + sum(c.block.nnz for *_, c in self.layout.within)
+        self._kind: type = np.float32 if cells > SINGLE_CELLS else np.float64
+        columns = 8.0 * self.control.probes + 14.0 * self.control.deflation + 100.0
+        self.flops = 4.0 * cells * columns
+        self.templates: Templates = ()
+        self._probes: dict[int, AnyArray] = {}
+        self._effort: Effort | None = None
+
+    def adapt(self, templates: Templates, *, grow: bool = True) -> None:
+        """Choose deflation and probes for these templates; ``grow`` until the standard error is as wanted."""
+        self.templates = ()
+        control = self.control
+        reduced = ReducedSystem(self.layout, templates)
+        k = min(control.deflation, reduced.q2)
+        self._effort = Effort(self._directions(reduced, k), control.probes)
+        self.refactor(templates)
+        if not grow:
+            return
+        best, wanted = self._effort, self._wanted_probes()
+        while wanted > self._effort.probes and 2 * k <= min(control.max_deflation, reduced.q2 // 2):
+            k *= 2
+            self._effort = Effort(self._directions(reduced, k), control.probes)
+            self.refactor(templates)
+            fewer = self._wanted_probes()
+            if self._cost(k, fewer) > self._cost(k // 2, wanted):
+                break
+            best, wanted = self._effort, fewer
+        probes = best.probes
+        while probes < control.max_probes and (wanted > probes or self._effort is not best):
+            probes = min(-(-int(wanted) // WIDTH) * WIDTH, control.max_probes)
+            best = self._effort = replace(best, probes=probes)
+            self.refactor(templates)
+            wanted = self._wanted_probes()
+
+    def _wanted_probes(self) -> float:
+        """Return how many probes would bring the standard error to the aim."""
+        share = (self.standard_error / self.control.standard_error) ** 2
+        return ENOUGH * share * len(self.samples) if share > 1.0 else float(self.control.probes)
+
+    def _cost(self, deflation: int, probes: float) -> float:
+        """Return the cost of an evaluation in products with a column of single precision."""
+        double = 1.0 if self._kind is np.float64 else 2.0
+        return 6.0 * double * deflation + 8.0 * probes
+
+    def _directions(self, reduced: ReducedSystem, k: int) -> FloatArray:
+        rng = np.random.default_rng((self.control.seed, 1))
+        start = rng.standard_normal((reduced.q2, max(k // 2, 1)))
+        # where levels meet often, S has an eigenvalue close to 1 with nearly this vector
+        start[:, 0] = np.concatenate(
+            [np.sqrt(np.einsum("mkk->mk", L @ L.transpose(0, 2, 1)).ravel()) for L in reduced.L2]
+        )
+        return krylov(reduced.apply, start, k, self._kind).Q
+
+    def _probe_block(self, i: int) -> AnyArray:
+        """Return the i-th block of Rademacher vectors, (q2, WIDTH), of -1 and 1."""
+        if i not in self._probes:
+            rng = np.random.default_rng((self.control.seed, 2, i))
+            q2 = sum(g.size for g in self.layout.rest)
+            self._probes[i] = rng.integers(0, 2, size=(q2, WIDTH), dtype=np.int8) * np.int8(2) - np.int8(1)
+        return self._probes[i]
+
+    def refactor(self, templates: Templates) -> None:
+        """Find log|M| and what the derivatives need, for the k×k templates of the terms."""
+        if self._effort is None:
+            return self.adapt(templates)
+        self.templates = ()
+        reduced = ReducedSystem(self.layout, templates)
+        effort = self._effort
+        self._reduced = reduced
+        self._deflation = ritz(reduced.apply, effort.directions, effort.directions.shape[1])
+        self._memo: tuple[FloatArray, FloatArray] | None = None
+        self._found: Information | None = None
+        self._solve_error = 0.0
+        batches = self._deflated()
+        known = sum(float(b.forms.sum()) for b in batches)
+        for i in range(effort.probes // WIDTH):
+            batches.append(self._random(i))
+        self._batches = batches
+        self.samples = np.concatenate([b.forms for b in batches if b.random])
+        self._border.factor(templates, self._big_solve)
+        self._logdet = reduced.logdet + known + float(self.samples.mean()) + self._border.logdet
+        if not np.isfinite(self._logdet):
+            raise NumericalError("the log-determinant of the penalized system is not finite")
+        self.templates = templates
+
+    def _deflated(self) -> list[Batch]:
+        Q, out = self._deflation.Q, []
+        tolerance = FORM_TOLERANCE * self.control.standard_error
+        for a in range(0, Q.shape[1], 2 * WIDTH):
+            B = np.ascontiguousarray(Q[:, a : a + 2 * WIDTH])
+            found = lanczos(self._reduced.apply, B, tolerance, SOLVE_TOLERANCE[8])
+            out.append(Batch(B, found.X, found.forms, found.tridiagonals, False))
+        return out
+
+    def _random(self, i: int, kind: type | None = None) -> Batch:
+        kind = kind or self._kind
+        B = self._deflation.project(self._probe_block(i).astype(kind))
+        tolerance = FORM_TOLERANCE * self.control.standard_error
+        found = lanczos(self._reduced.apply, B, tolerance, SOLVE_TOLERANCE[np.dtype(kind).itemsize])
+        return Batch(B, found.X, found.forms, found.tridiagonals, True)
+
+    @property
+    def aim(self) -> float:
+        """The standard error of log|M| that is wanted."""
+        return self.control.standard_error
+
+    @property
+    def standard_error(self) -> float:
+        """Monte Carlo standard error of log|M|, from the values of the probes."""
+        return float(self.samples.std(ddof=1) / np.sqrt(len(self.samples)))
+
+    def logdet(self) -> float:
+        """Return log|M|, within `standard_error`."""
+        return self._logdet
+
+    def _reduced_solve(self, C: FloatArray) -> tuple[FloatArray, Solved, FloatArray]:
+        """Return L1⁻¹C1, the solved system of the rest and its right-hand side, for columns C of Z."""
+        layout = self.layout
+        first = C[layout.first.columns.ravel()]
+        rest = np.concatenate([C[g.columns.ravel()] for g in layout.rest])
+        H1, right = self._reduced.reduce(first, rest)
+        return H1, conjugate_gradients(self._reduced.apply, self._deflation.precondition, right), right
+
+    def _big_solve(self, C: FloatArray) -> FloatArray:
+        """Return the solution without the border, (q, r), zero in its rows."""
+        H1, solved, _ = self._reduced_solve(C)
+        return self._expanded(H1, solved.X)
+
+    def _expanded(self, H1: FloatArray, X: FloatArray) -> FloatArray:
+        layout = self.layout
+        X1, X2 = self._reduced.expand(H1, X)
+        out = np.zeros((self.gram.q, X.shape[1]))
+        out[layout.first.columns.ravel()] = X1
+        for group, part in zip(layout.rest, self._reduced.parts(X2)):
+            out[group.columns.ravel()] = part
+        return out
+
+    def quadratic(self, C: FloatArray, width: int | None = None) -> FloatArray:
+        """Return C_g'M⁻¹C_g for each group of ``width`` columns, (groups, width, width).
+
+        The error is of second order in the residuals of the solutions.
+        """
+        H1, solved, right = self._reduced_solve(C)
+        self._solve_error = max(self._solve_error, solved.relative**2 / self._reduced.smallest)
+        self._memo = (C, self._expanded(H1, solved.X))
+        cross = grouped_products(solved.X, solved.R, width)
+        out = grouped_products(H1, H1, width) + grouped_products(right, solved.X, width) + cross.transpose(0, 2, 1)
+        out = (out + out.transpose(0, 2, 1)) / 2.0
+        return out + self._border.quadratic(C, width)
+
+    def solve(self, C: FloatArray) -> FloatArray:
+        """Return M⁻¹C, (q, r)."""
+        big = self._memo[1] if self._memo is not None and self._memo[0] is C else self._big_solve(C)
+        return self._border.complete(C, big)
+
+    def information_sums(self) -> tuple[FloatArray, ...]:
+        """Return Σ_l of the diagonal blocks of Z'V⁻¹Z, one (k, k) array per term."""
+        return self._information().sums
+
+    def _information(self) -> Information:
+        if self._found is None:
+            self._found = information(self.gram, self._reduced, self._batches, self._border)
+        return self._found
+
+    def information_blocks(self) -> tuple[FloatArray, ...]:
+        """Return the diagonal blocks of Z'V⁻¹Z, one (m, k, k) array per term."""
+        return information(self.gram, self._reduced, self._batches, self._border, by_level=True).blocks
+
+    def inverse_diagonal(self) -> tuple[FloatArray, ...]:
+        """Return the diagonal blocks of M⁻¹ = I - Λ'Z'V⁻¹ZΛ, one (m, k, k) array per term, estimated."""
+        return tuple(np.eye(len(T)) - T.T @ blocks @ T for T, blocks in zip(self.templates, self.information_blocks()))
+
+    def trace_products(self, directions: Sequence[tuple[int, FloatArray]]) -> FloatArray:
+        """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j) by differences of `information_sums` along Ω + hB, same probes."""
+        return traces_by_differences(self, directions)
+
+    def trace_flops(self) -> float:
+        """Return a rough count of the operations of `trace_products`."""
+        return 6.0 * self.flops * sum(k * (k + 1) // 2 for k in self.gram.k)
+
+    def covariance_pairs(self) -> dict[tuple[int, int], FloatArray]:
+        """Refuse: the covariances of all pairs of levels are not known without a factor."""
+        raise UnsupportedError(
+            "this needs the covariance of every pair of levels that occur together, which the iterative solver does "
+            "not have; ask for chosen rows or levels, or fit with solver='schur' or 'cholmod' if the design allows"
+        )
+
+    def factor(self) -> tuple[sp.csc_array, IntArray]:
+        """Refuse: there is no factor."""
+        raise UnsupportedError("the iterative solver makes no Cholesky factor; use solver='schur' or 'cholmod'")
+
+    def information_samples(self) -> tuple[FloatArray, ...]:
+        """Return what each probe says of the uncertain part of `information_sums`, (probes, k, k) per term."""
+        return self._information().samples
+
+    def monte_carlo(self) -> MonteCarlo:
+        """Return what is known of the error of log|M|."""
+        random = [b for b in self._batches if b.random]
+        gaps = [np.abs(b.forms - b.tridiagonals.lower_forms(self._reduced.smallest)).mean() for b in random]
+        exact = sum(
+            float(np.abs(b.forms - b.tridiagonals.lower_forms(self._reduced.smallest)).sum())
+            for b in self._batches
+            if not b.random
+        )
+        precision = 0.0
+        if self._kind is np.float32:
+            again = self._random(0, np.float64)
+            precision = float(again.forms.mean() - random[0].forms.mean())
+        return MonteCarlo(
+            standard_error=self.standard_error,
+            target=self.control.standard_error,
+            probes=len(self.samples),
+            deflation=self._deflation.Q.shape[1],
+            quadrature=float(np.mean(gaps)) + exact,
+            solve=self._solve_error,
+            precision=precision,
+            theta=np.zeros(0),
+            values=self._logdet - self.samples.mean() + self.samples,
+        )

@@ -1,0 +1,56 @@
+"""What a solver that draws random vectors reports about its error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sparselmm._typing import FloatArray
+
+
+@dataclass(frozen=True)
+class MonteCarlo:
+    """What is known of the error of a criterion found by the iterative solver.
+
+    Attributes
+    ----------
+    standard_error : float
+        Monte Carlo standard error of the criterion, in deviance units.
+    target : float
+        What was aimed for.
+    probes, deflation : int
+        Random vectors, and directions treated exactly.
+    quadrature : float
+        Width of the Gauss / Gauss-Radau bracket of the log-determinant, beyond the Monte Carlo error.
+    solve : float
+        Bound of the relative error of the penalized residual sum of squares from stopping the
+        conjugate gradients.
+    precision : float
+        Change of the criterion when one block of probes is repeated in double precision; 0 if all were.
+    theta : (n_par,) array
+        Standard errors of the free parameters that are due to the probes, as a share of their own
+        standard errors.
+    values : (probes,) array
+        log|M| by each probe alone; values of one seed and one set of levels belong together.
+    """
+
+    standard_error: float
+    target: float
+    probes: int
+    deflation: int
+    quadrature: float
+    solve: float
+    precision: float
+    theta: FloatArray = field(repr=False)
+    values: FloatArray = field(repr=False)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the standard error is within the aim."""
+        return self.standard_error <= self.target
+
+    def __str__(self) -> str:
+        share = float(self.theta.max(initial=0.0))
+        return (
+            f"Monte Carlo standard error {self.standard_error:.2g} (aim {self.target:.2g}; {self.probes} probes, "
+            f"{self.deflation} directions exact), theta within {share:.1g} of its standard error"
+        )
