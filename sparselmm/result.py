@@ -58,7 +58,7 @@ class TermCovariance:
         return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VarCorr:
     """Estimated variances and correlations of all random terms, and the residual SD.
 
@@ -97,11 +97,15 @@ class VarCorr:
         rows.append(("Residual", None, None, self.sigma**2, self.sigma))
         return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
-    def __str__(self) -> str:
-        return self.to_frame().to_string(index=False, na_rep="")
+    def __repr__(self) -> str:
+        return self._shown().to_string(index=False)
 
     def _repr_html_(self) -> str:
-        return str(self.to_frame().to_html(index=False, na_rep=""))
+        return str(self._shown().to_html(index=False))
+
+    def _shown(self) -> pd.DataFrame:
+        """Return the table with empty cells where there is no second name."""
+        return self.to_frame().fillna({"var1": "", "var2": ""})
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,6 @@ LMER_ARGUMENTS = {
     "vc_formula": "random terms stand in the formula, as in 'y ~ x + (1 | a/b)'; slm.mixedlm takes vc_formula=",
     "random": "random terms stand in the formula, as in 'y ~ x + (x | group)'",
     "correlation": "residuals are independent here",
-    "control": "optimizer= and start= take the place of lmerControl",
     "method": "reml= chooses the criterion, optimizer= the search",
     "subset": _SUBSET,
     "na": _MISSING,
