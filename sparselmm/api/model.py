@@ -130,11 +130,6 @@ class LinearMixedModel:
         groups = ", ".join(dict.fromkeys(f"{t.label}: {t.m}" for t in design.terms))
         return f"<LinearMixedModel: {self.source.formula}; {design.n} rows, {groups}>"
 
-    def __repr__(self) -> str:
-        design = self.problem.design
-        groups = ", ".join(dict.fromkeys(f"{t.label}: {t.m}" for t in design.terms))
-        return f"<LinearMixedModel: {self.source.formula}; {design.n} rows, {groups}>"
-
     @property
     def theta_names(self) -> tuple[str, ...]:
         """Names of the entries of θ, as lme4 spells them."""
