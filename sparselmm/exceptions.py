@@ -139,15 +139,6 @@ class DataWarning(SparseLMMWarning):
     """Something about the data that the user should know (rows dropped, levels merged)."""
 
 
-def warn_user(text: str, category: type[SparseLMMWarning]) -> None:
-    """Issue a warning that points at the line outside the package that led to it."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "sparselmm":
-        level, frame = level + 1, frame.f_back
-    more = "" if category.topic is None else f" {more_about(category.topic)}"
-    warnings.warn(f"{text}{more}", category, stacklevel=level)
-
-
 @dataclass(frozen=True)
 class Message:
     """One fact about a fit, for people and programs.
@@ -171,3 +162,13 @@ class Message:
 
     def __str__(self) -> str:
         return self.what if not self.how else f"{self.what} {self.how}"
+
+
+def warn_user(what: str | Message, category: type[SparseLMMWarning]) -> None:
+    """Issue a warning that points at the line outside the package that led to it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "sparselmm":
+        level, frame = level + 1, frame.f_back
+    topic = what.code if isinstance(what, Message) else category.topic
+    more = "" if topic is None else f" {more_about(topic)}"
+    warnings.warn(f"{what}{more}", category, stacklevel=level)

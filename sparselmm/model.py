@@ -142,5 +142,5 @@ def _with_messages(result: FitResult) -> FitResult:
             )
         )
     for message in found:
-        warn_user(str(message), WARNING_CLASSES[message.code])
+        warn_user(message, WARNING_CLASSES[message.code])
     return replace(result, messages=(*result.messages, *found))

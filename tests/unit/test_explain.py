@@ -97,7 +97,8 @@ def test_warnings_end_with_it():
         slm.lmer("Yield ~ 1 + (1 | Batch)", slm.load_dataset("dyestuff2"))
     with warnings.catch_warnings(record=True) as caught:
         exceptions.warn_user("text", exceptions.DataWarning)
-    assert str(caught[0].message) == "text"
+        exceptions.warn_user(Message("monte_carlo", "warning", "text"), exceptions.ConvergenceWarning)
+    assert [str(c.message) for c in caught] == ["text", 'text More: slm.explain("monte_carlo")']
 
 
 def test_the_last_error_at_the_prompt(monkeypatch):
