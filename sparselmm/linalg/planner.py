@@ -14,14 +14,19 @@ from sparselmm.exceptions import PlanError
 from sparselmm.linalg.blocks import BlockGram
 
 SMALL_SCHUR = 1_000
-EXACT_CHOICE = 20_000
+EXACT_CHOICE = 6_000
+CONNECTED = 15  # cells per column of Z beyond which a sparse factor of a large design fills up entirely
+MANY_CELLS = 2_000_000
 GIGA = 1e9
 # flops (or updates) per second of one thread that the kinds of work reach on ordinary machines
 DENSE_RATE = 3e10
 SCATTER_RATE = 8e8
 SPARSE_RATE = 6e9
 SPARSE_GRADIENT_RATE = 5e8
+ITERATIVE_RATE = 4e9  # cells of Z'WZ times columns
 OVERHEAD = 1e-4
+PATIENCE = 60.0  # seconds that an exact fit may take where an approximate one is much faster
+MUCH_FASTER = 4.0
 TYPICAL_ITERATIONS = 6
 MEMORY_SHARE = 0.9
 
@@ -129,21 +134,39 @@ class Plan:
 def make_plan(gram: BlockGram, first: tuple[int, ...], available: Callable[[], float | None] | None = None) -> Plan:
     """Return the plan for Z'WZ; ``first`` are the terms that can be eliminated as small blocks."""
     memory = (available or available_memory)()
-    costs = [cholmod_cost(gram)]
-    if first:
-        costs.insert(0, schur_cost(gram, first))
+    costs = [schur_cost(gram, first)] if first else []
+    if not first or not too_connected(gram):
+        costs.append(cholmod_cost(gram))
+    best, reason = _best_exact(costs, memory, quick_choice(gram, first))
+    if first and rest_size(gram, first):
+        iterative = iterative_cost(gram, first)
+        costs.append(iterative)
+        if memory is not None and best.bytes >= MEMORY_SHARE * memory:
+            best, reason = iterative, "an exact factor does not fit in memory"
+        elif TYPICAL_ITERATIONS * best.iteration_seconds > PATIENCE:
+            ratio = best.iteration_seconds / iterative.iteration_seconds
+            if ratio > MUCH_FASTER:
+                best, reason = iterative, f"predicted {ratio:.0f} times as fast as {best.name}, with a stated error"
+    return Plan(gram.m, gram.k, tuple(costs), best.name, reason, memory)
+
+
+def _best_exact(costs: list[SystemCost], memory: float | None, quick: str | None) -> tuple[SystemCost, str]:
+    """Return the best exact solver and why."""
     fitting = [c for c in costs if memory is None or c.bytes < MEMORY_SHARE * memory] or costs
-    quick = quick_choice(gram, first)
     best = min(fitting, key=lambda c: (c.name != quick, c.iteration_seconds))
     others = [c for c in costs if c is not best]
     if len(fitting) < len(costs) and best in fitting:
-        reason = "the only one that fits in memory"
-    elif others:
-        ratio = others[0].iteration_seconds / best.iteration_seconds
-        reason = f"predicted {ratio:.1f} times as fast as {others[0].name}" if ratio > 1.0 else "small dense rest"
-    else:
-        reason = "no term has a block-diagonal cross-product"
-    return Plan(gram.m, gram.k, tuple(costs), best.name, reason, memory)
+        return best, "the only exact one that fits in memory"
+    if not others:
+        return best, "a sparse factor would fill up" if best.name == "schur" else "no block-diagonal cross-product"
+    ratio = others[0].iteration_seconds / best.iteration_seconds
+    return best, f"predicted {ratio:.1f} times as fast as {others[0].name}" if ratio > 1.0 else "small dense rest"
+
+
+def too_connected(gram: BlockGram) -> bool:
+    """Return whether a sparse factor is sure to fill up, so that its symbolic analysis is not worth its time."""
+    cells = sum(len(pair.rows) for pair in gram.pairs.values())
+    return cells > MANY_CELLS and cells > CONNECTED * gram.q
 
 
 def quick_choice(gram: BlockGram, first: tuple[int, ...]) -> str | None:
@@ -205,6 +228,22 @@ def schur_cost(gram: BlockGram, first: tuple[int, ...]) -> SystemCost:
     gradient = 2.0 * dense / DENSE_RATE + work / SCATTER_RATE + 2.0 * OVERHEAD
     stored = 4.0 * 8.0 * q2**2 + 40.0 * K * float(cells.sum()) + 24.0 * m * K**2
     return SystemCost("schur", stored, q2**2 / 2.0 + K * float(cells.sum()), flops, seconds, gradient)
+
+
+def iterative_cost(gram: BlockGram, first: tuple[int, ...]) -> SystemCost:
+    """Return the cost of the iterative solver with the effort it starts with."""
+    cells = float(sum(len(p.rows) * gram.k[i] * gram.k[j] for (i, j), p in gram.pairs.items() if i != j))
+    # products of all cells with so many columns: deflation and solutions in double precision, probes in single
+    value, gradient = 5.0 * 2 * 32 + 6.0 * 16 + 36.0, 2.0 * 2 * 32 + 2.0 * 16 + 48.0
+    vectors = 8.0 * 100.0 * gram.q
+    return SystemCost(
+        "iterative",
+        16.0 * cells + vectors,
+        0.0,
+        4.0 * cells * value,
+        cells * value / ITERATIVE_RATE + 100 * OVERHEAD,
+        cells * gradient / ITERATIVE_RATE + 100 * OVERHEAD,
+    )
 
 
 def cholmod_cost(gram: BlockGram) -> SystemCost:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from sparselmm import LinearMixedModel, linalg, load_dataset
 from sparselmm.exceptions import PlanError
-from sparselmm.linalg import SYSTEMS, planner
+from sparselmm.linalg import SOLVERS, SYSTEMS, planner
 from sparselmm.linalg.kernels import column_counts
 from sparselmm.linalg.planner import MEMORY_SHARE, cholmod_cost, make_plan, quick_choice, refuse_if_too_large
 
@@ -135,12 +135,12 @@ def test_memory_decides_before_time():
     gram = crossed(3000, 1500, 20000)
     first = eliminable(gram)
     rich = make_plan(gram, first, available=lambda: 1e15)
-    need = {c.name: c.bytes for c in rich.costs}
+    need = {c.name: c.bytes for c in rich.costs if c.name in SYSTEMS}
     small, large = sorted(need, key=need.get)
     poor = make_plan(gram, first, available=lambda: (need[small] * 1.01) / MEMORY_SHARE)
     assert need[large] > 1.05 * need[small]
     assert poor.choice == small
-    assert poor.reason == "the only one that fits in memory"
+    assert poor.reason == "the only exact one that fits in memory"
     refuse_if_too_large(poor)
     unknown = make_plan(gram, first, available=lambda: None)
     assert unknown.fits_in_memory
@@ -201,7 +201,7 @@ def test_the_quick_answer_is_the_plans(gram):
     assert linalg.choose_system(gram) == plan.choice
     assert quick in (None, plan.choice)
     if quick is None:
-        assert plan.chosen.iteration_seconds == min(c.iteration_seconds for c in plan.costs)
+        assert plan.chosen.iteration_seconds == min(c.iteration_seconds for c in plan.costs if c.name in SYSTEMS)
 
 
 def test_plan_of_a_model_prints_every_number():
@@ -213,8 +213,8 @@ def test_plan_of_a_model_prints_every_number():
     text = str(plan)
     assert repr(plan) == text
     assert "60 levels × 2, 25 levels × 1 (q = 145)" in text
-    rows = {line.split()[0]: line for line in text.splitlines() if line.split()[0] in SYSTEMS}
-    assert set(rows) == {c.name for c in plan.costs} == set(SYSTEMS)
+    rows = {line.split()[0]: line for line in text.splitlines() if line.split()[0] in SOLVERS}
+    assert set(rows) == {c.name for c in plan.costs} == set(SOLVERS)
     for cost in plan.costs:
         numbers = [float(x) for x in re.findall(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?", rows[cost.name])]
         shown = [cost.bytes / 1e9, cost.factor_nonzeros, cost.flops, cost.seconds, cost.gradient_seconds]
@@ -245,3 +245,37 @@ def test_memory_available_is_that_of_the_container(monkeypatch):
     assert planner.available_memory() == 5000 * 1024.0
     files["/proc/meminfo"] = "MemAvailable: lots kB\n"
     assert planner.available_memory() is None
+
+
+def test_what_cannot_be_factored_is_iterated():
+    """Memory for neither factor, but for the iterations: chosen, and the plan says why."""
+    gram = crossed(12_000, 9_000, 60_000)
+    first = eliminable(gram)
+    rich = make_plan(gram, first, available=lambda: 1e15)
+    exact = min(c.bytes for c in rich.costs if c.name in SYSTEMS)
+    assert rich["iterative"].bytes < 0.5 * exact
+    poor = make_plan(gram, first, available=lambda: 0.6 * exact)
+    assert (poor.choice, poor.reason) == ("iterative", "an exact factor does not fit in memory")
+    refuse_if_too_large(poor)
+
+
+def test_connected_designs_are_not_analysed(monkeypatch):
+    """The symbolic analysis of a design that fills up anyway would cost more than the fit."""
+    gram = crossed(300, 200, 20_000)
+    monkeypatch.setattr(planner, "MANY_CELLS", 1000)
+    monkeypatch.setattr(planner, "cholmod_cost", lambda _: pytest.fail("analysed"))
+    plan = make_plan(gram, eliminable(gram))
+    assert [c.name for c in plan.costs] == ["schur", "iterative"]
+    assert plan.choice == "schur"
+
+
+def test_patience_decides_between_exact_and_approximate(monkeypatch):
+    gram = crossed(3000, 1500, 20000)
+    first = eliminable(gram)
+    assert make_plan(gram, first, available=lambda: 1e15).choice in SYSTEMS
+    monkeypatch.setattr(planner, "PATIENCE", 0.0)
+    monkeypatch.setattr(planner, "ITERATIVE_RATE", 1e15)
+    monkeypatch.setattr(planner, "OVERHEAD", 0.0)
+    plan = make_plan(gram, first, available=lambda: 1e15)
+    assert plan.choice == "iterative"
+    assert "with a stated error" in plan.reason
