@@ -11,7 +11,6 @@ from sparselmm._typing import FloatArray
 from sparselmm.convergence import Convergence, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.derivatives import Curvature
-from sparselmm.linalg.montecarlo import MonteCarlo
 from sparselmm.linalg.system import ApproximateSystem, approximate
 from sparselmm.optimize import Newton, Optimizer, OptimizerReport, Recorder, make_optimizer
 from sparselmm.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
@@ -25,6 +24,7 @@ EXPENSIVE_FLOPS = 2e7
 RESTART_FLOPS = 1e9
 EXPENSIVE_RTOL = 1e-13  # of the criterion; far below what another expensive step could show
 BETTER = 1e-9
+PARAMETER_AIM = 1e-3  # Monte Carlo error of a parameter, as a share of its standard error
 
 
 class CriterionAt:
@@ -116,7 +116,8 @@ def search(
         raise recorder.interrupted(parameters.theta) from error
     solution = pls.solve(par)
     if drawn is not None:
-        certificate = replace(certificate, monte_carlo=monte_carlo(drawn, target.latest))
+        found = replace(drawn.monte_carlo(), theta=parameter_errors(target.latest))
+        certificate = replace(certificate, monte_carlo=found)
     report = OptimizerReport(
         method.name,
         status,
@@ -139,26 +140,26 @@ def _with_full_effort(
     """Return the optimum with as many draws as the standard error needs, known only where it is small enough."""
     parameters = target.pls.parameters
     target.value(par)
-    if drawn.standard_error <= drawn.aim:
+    share = float(parameter_errors(target.latest).max(initial=0.0))
+    if drawn.standard_error <= drawn.aim and share <= PARAMETER_AIM:
         return par, certificate, ""
-    drawn.adapt(parameters.templates(par))
+    drawn.adapt(parameters.templates(par), more=(share / PARAMETER_AIM) ** 2)
     recorder.forget_best()
     target.latest = None
     par, _, _ = Newton(rtol=EXPENSIVE_RTOL).minimize(recorder, par, parameters.lower())
     return _certified(target, recorder, par, terms)
 
 
-def monte_carlo(drawn: ApproximateSystem, curvature: Curvature | None) -> MonteCarlo:
-    """Return the errors of an approximate system, with those of the parameters that a curvature implies."""
-    found = drawn.monte_carlo()
+def parameter_errors(curvature: Curvature | None) -> FloatArray:
+    """Return the Monte Carlo standard errors of the parameters as shares of their own, (n_par,), if any."""
     if curvature is None or len(curvature.samples) < 2:
-        return found
+        return np.zeros(0)
     H = curvature.derivatives.hessian
     w, U = np.linalg.eigh((H + H.T) / 2.0)
     inverse = (U / np.maximum(w, 1e-12 * max(float(np.abs(w).max()), 1e-300))) @ U.T
     moved = curvature.samples @ inverse
     own = np.sqrt(2.0 * np.diag(inverse))
-    return replace(found, theta=moved.std(axis=0, ddof=1) / np.sqrt(len(moved)) / own)
+    return np.asarray(moved.std(axis=0, ddof=1) / np.sqrt(len(moved)) / own)
 
 
 def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | None) -> tuple[Optimizer, str]:

@@ -123,8 +123,11 @@ class PenalizedSystem(Protocol):
 class ApproximateSystem(PenalizedSystem, Protocol):
     """A system that finds log|M| and its derivatives by Monte Carlo, the same draws for all θ."""
 
-    def adapt(self, templates: Templates, *, grow: bool = True) -> None:
-        """Fit the effort to these templates; ``grow`` until the standard error is as wanted."""
+    def adapt(self, templates: Templates, *, grow: bool = True, more: float = 1.0) -> None:
+        """Fit the effort to these templates; ``grow`` until the standard error is as wanted.
+
+        ``more`` asks for so many times the draws there are, where the derivatives need them.
+        """
         ...
 
     @property

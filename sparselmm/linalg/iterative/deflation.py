@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import AnyArray, FloatArray
+from sparselmm.linalg.iterative.lanczos import remainder
 
 KRYLOV_STEPS = 3
 
@@ -58,21 +59,18 @@ def orthonormal(V: FloatArray) -> FloatArray:
     return np.asarray(solve_triangular(R, V.T, trans="T", lower=False).T)
 
 
-def weight(values: FloatArray) -> FloatArray:
-    """Return |log(1 - λ) + λ|: what a direction contributes to the variance of a probe."""
-    clipped = np.minimum(values, 1.0 - 1e-15)
-    return np.asarray(np.abs(np.log1p(-clipped) + clipped))
-
-
-def ritz(apply: Callable[[AnyArray], AnyArray], V: FloatArray, k: int) -> Deflation:
-    """Return the k most important Ritz vectors of S within the span of V, (q, c) orthonormal."""
+def ritz(apply: Callable[[AnyArray], AnyArray], V: FloatArray, k: int, order: int) -> Deflation:
+    """Return the k Ritz vectors of S in the span of V, (q, c) orthonormal, that a probe's variance owes most."""
     H = V.T @ apply(V)
     values, U = np.linalg.eigh((H + H.T) / 2.0)
-    order = np.argsort(-weight(values), kind="stable")[:k]
-    return Deflation(np.ascontiguousarray(V @ U[:, order]), values[order])
+    weight = np.abs(remainder(np.minimum(values, 1.0 - 1e-15), order))
+    chosen = np.argsort(-weight, kind="stable")[:k]
+    return Deflation(np.ascontiguousarray(V @ U[:, chosen]), values[chosen])
 
 
-def krylov(apply: Callable[[AnyArray], AnyArray], start: FloatArray, k: int, kind: type = np.float32) -> Deflation:
+def krylov(
+    apply: Callable[[AnyArray], AnyArray], start: FloatArray, k: int, order: int, kind: type = np.float32
+) -> Deflation:
     """Return k Ritz vectors from a block Krylov space with the given starting columns, (q, c).
 
     The space is built in the precision ``kind``; the Ritz step is in double precision.
@@ -89,4 +87,4 @@ def krylov(apply: Callable[[AnyArray], AnyArray], start: FloatArray, k: int, kin
         blocks.append(W)
         if sum(b.shape[1] for b in blocks) >= len(start):
             break
-    return ritz(apply, orthonormal(np.hstack(blocks)), k)
+    return ritz(apply, orthonormal(np.hstack(blocks)), k, order)

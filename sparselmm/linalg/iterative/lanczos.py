@@ -30,11 +30,14 @@ class Tridiagonals:
         ``beta[j]`` couples step j with step j + 1; the last couples to what was not done.
     squares : (c,) array
         Squared norms of the columns.
+    order : int
+        Powers of S that the forms leave out: 1 for log(I - S) + S, 2 for log(I - S) + S + S²/2.
     """
 
     alpha: FloatArray
     beta: FloatArray
     squares: FloatArray
+    order: int
 
     def _dense(self, steps: int) -> FloatArray:
         c = len(self.squares)
@@ -45,7 +48,7 @@ class Tridiagonals:
         return T
 
     def forms(self, steps: int | None = None) -> FloatArray:
-        """Return b'(log(I - S) + S)b of each column by Gauss quadrature, (c,); an upper bound."""
+        """Return the forms of all columns by Gauss quadrature, (c,); upper bounds."""
         return self._quadrature(self._dense(steps or len(self.alpha)))
 
     def lower_forms(self, smallest: float) -> FloatArray:
@@ -70,7 +73,13 @@ class Tridiagonals:
         nodes, vectors = np.linalg.eigh(T)
         if not np.all(nodes < 1.0):
             raise NumericalError("the Schur complement is not positive definite")
-        return np.asarray(self.squares * (vectors[:, 0, :] ** 2 * (np.log1p(-nodes) + nodes)).sum(axis=1))
+        return np.asarray(self.squares * (vectors[:, 0, :] ** 2 * remainder(nodes, self.order)).sum(axis=1))
+
+
+def remainder(x: FloatArray, order: int) -> FloatArray:
+    """Return log(1 - x) less its Taylor polynomial of the order 1 or 2."""
+    first = np.log1p(-x) + x
+    return np.asarray(first if order == 1 else first + x * x / 2.0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class LanczosResult:
     Attributes
     ----------
     forms : (c,) array
-        b'(log(I - S) + S)b.
+        b'f(S)b, f being the remainder of log(1 - x).
     X : (q, c) array
         (I - S)⁻¹B.
     tridiagonals : Tridiagonals
@@ -103,7 +112,7 @@ def column_dots(X: AnyArray, Y: AnyArray) -> FloatArray:
 
 
 def lanczos(
-    apply: Callable[[AnyArray], AnyArray], B: AnyArray, form_tolerance: float, solve_tolerance: float
+    apply: Callable[[AnyArray], AnyArray], B: AnyArray, order: int, form_tolerance: float, solve_tolerance: float
 ) -> LanczosResult:
     """Return forms and solutions of the columns of B, (q, c), in the precision of B.
 
@@ -136,7 +145,7 @@ def lanczos(
         following = np.sqrt(column_dots(w, w))
         alphas.append(alpha)
         betas.append(following)
-        found = Tridiagonals(np.array(alphas), np.array(betas), squares)
+        found = Tridiagonals(np.array(alphas), np.array(betas), squares, order)
         forms = found.forms()
         residual = np.abs(zeta / eta) * following
         steady = last is not None and bool(np.all(np.abs(forms - last) < form_tolerance))

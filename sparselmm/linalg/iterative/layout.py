@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.blocks import BlockGram, BlockPairs, Templates
 from sparselmm.linalg.elimination import eliminable_terms, eliminated_blocks
 from sparselmm.linalg.iterative.products import CrossBlock
 
@@ -75,6 +75,17 @@ class Coupling:
 
     block: CrossBlock
     turned: bool
+    pairs: BlockPairs
+
+    def levels(self) -> tuple[IntArray, IntArray]:
+        """Return the levels of each cell in the first and in the second group."""
+        pairs = self.pairs
+        return (pairs.cols, pairs.rows) if self.turned else (pairs.rows, pairs.cols)
+
+    def cells(self) -> FloatArray:
+        """Return the cells, (nb, K of the first group, K of the second)."""
+        values = self.pairs.values
+        return np.asarray(values.transpose(0, 2, 1) if self.turned else values)
 
     def dot(self, X: FloatArray) -> FloatArray:
         """Return A X from columns of the second group to rows of the first."""
@@ -179,7 +190,7 @@ def coupling(gram: BlockGram, a: tuple[int, ...], b: tuple[int, ...], threads: i
         pair = gram.pairs[i, j]
         if not len(pair.rows):
             return None
-        return Coupling(CrossBlock(pair.rows, pair.cols, pair.values, gram.m[i], gram.m[j], threads), i != a[0])
+        return _coupling(pair, gram.m[i], gram.m[j], threads, turned=i != a[0])
     keys, blocks, width = [], [], gram.m[b[0]]
     Ka, Kb = sum(gram.k[t] for t in a), sum(gram.k[t] for t in b)
     row = 0
@@ -203,7 +214,11 @@ def coupling(gram: BlockGram, a: tuple[int, ...], b: tuple[int, ...], threads: i
     for values in blocks:  # a cell occurs once in each pair of terms
         merged[inverse[start : start + len(values)]] += values
         start += len(values)
-    return Coupling(CrossBlock(unique // width, unique % width, merged, gram.m[a[0]], width, threads), False)
+    return _coupling(BlockPairs(unique // width, unique % width, merged), gram.m[a[0]], width, threads)
+
+
+def _coupling(pairs: BlockPairs, m_row: int, m_col: int, threads: int, *, turned: bool = False) -> Coupling:
+    return Coupling(CrossBlock(pairs.rows, pairs.cols, pairs.values, m_row, m_col, threads), turned, pairs)
 
 
 def _off_diagonal(gram: BlockGram, terms: tuple[int, ...], threads: int) -> Coupling | None:
@@ -215,8 +230,8 @@ def _off_diagonal(gram: BlockGram, terms: tuple[int, ...], threads: int) -> Coup
     below = pair.rows > pair.cols
     if not below.any():
         return None
-    m = gram.m[t]
-    return Coupling(CrossBlock(pair.rows[below], pair.cols[below], pair.values[below], m, m, threads), False)
+    lower = BlockPairs(pair.rows[below], pair.cols[below], pair.values[below])
+    return _coupling(lower, gram.m[t], gram.m[t], threads)
 
 
 def _required(found: Coupling | None) -> Coupling:

@@ -79,6 +79,14 @@ class ReducedSystem:
     ----------
     logdet : float
         Σlog|D1| + Σlog|C|.
+    F : (m, K, K) array
+        L1⁻¹T1' of the eliminated group; Φ = F'F.
+    phi : Blocks
+        Φ.
+    T2, L2, H : lists of arrays
+        Per group of the rest, the template, the factors L_C and the diagonal blocks of H.
+    explained, G : lists of Blocks
+        Diagonal blocks of A21 Φ A12, and G = T L_C'⁻¹.
     """
 
     def __init__(self, layout: Layout, templates: Templates) -> None:
@@ -87,13 +95,14 @@ class ReducedSystem:
         self.T1 = first.template(templates)
         self.L1 = _factor(first.diagonal, self.T1)
         F = batched_lower_solve(self.L1, np.broadcast_to(self.T1.T, self.L1.shape))
+        self.F = F
         self.phi = Blocks(F.transpose(0, 2, 1) @ F)
         self.logdet = _log_diagonal(self.L1)
         self.starts = np.concatenate([[0], np.cumsum([g.size for g in layout.rest])]).astype(int)
         self.T2: list[FloatArray] = []
         self.L2: list[FloatArray] = []
         self.H: list[FloatArray] = []
-        self._explained: list[Blocks] = []
+        self.explained: list[Blocks] = []
         self.G: list[Blocks] = []
         for group, cross in zip(layout.rest, layout.to_first):
             T = group.template(templates)
@@ -103,7 +112,7 @@ class ReducedSystem:
             self.T2.append(T)
             self.L2.append(L)
             self.H.append(H)
-            self._explained.append(Blocks(explained))
+            self.explained.append(Blocks(explained))
             back = batched_lower_solve(L, np.broadcast_to(T.T, L.shape))
             self.G.append(Blocks(np.ascontiguousarray(back.transpose(0, 2, 1))))
             self.logdet += _log_diagonal(L)
@@ -142,7 +151,7 @@ class ReducedSystem:
         W = self.phi @ U
         out = np.empty_like(V)
         Y = self.parts(out)
-        for y, x, cross, explained in zip(Y, X, self.layout.to_first, self._explained):
+        for y, x, cross, explained in zip(Y, X, self.layout.to_first, self.explained):
             np.subtract(explained @ x, cross.tdot(W), out=y)
         for a, b, block in self.layout.within:
             Y[a] += block.dot(X[b])

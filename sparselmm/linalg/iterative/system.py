@@ -1,9 +1,9 @@
 """M = Λ'Z'WZΛ + I for designs too large to factor: a log-determinant with a stated error.
 
 ``log|M| = Σlog|D1| + Σlog|C| + log|I - S|`` (see `ReducedSystem`), and as S has no diagonal the last
-part is ``tr(log(I - S) + S)``: exact quadratic forms on deflated directions Q and random ones, Pz with
-``P = I - QQ'``, on the rest (Hutch++, Meyer et al. 2021, with first-order terms exact). The probes z
-are the same for every θ, so that the criterion is a smooth function of θ.
+part is ``tr(log(I - S) + S)``, or ``tr(log(I - S) + S + S²/2)`` less half the sum of squares of S: exact
+quadratic forms on deflated directions Q and random ones, Pz with ``P = I - QQ'``, on the rest (as in Hutch++,
+Meyer et al. 2021). The probes z are the same for every θ, so that the criterion is a smooth function of θ.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sparselmm.linalg.iterative.information import Batch, Information, informati
 from sparselmm.linalg.iterative.lanczos import lanczos
 from sparselmm.linalg.iterative.layout import Layout, divide
 from sparselmm.linalg.iterative.operator import ReducedSystem
+from sparselmm.linalg.iterative.second import affordable, sum_of_squares
 from sparselmm.linalg.iterative.solve import Solved, conjugate_gradients
 from sparselmm.linalg.iterative.traces import traces_by_differences
 from sparselmm.linalg.montecarlo import MonteCarlo
@@ -59,6 +60,7 @@ class IterativeSystem:
             )
         self.layout = Layout.of(gram, threads)
         self._border = Border(gram, self.layout)
+        self._order = 2 if affordable(self.layout) else 1
         cells = sum(c.block.nnz for c in self.layout.to_first) + sum(c.block.nnz for *_, c in self.layout.within)
         self._kind: type = np.float32 if cells > SINGLE_CELLS else np.float64
         columns = 8.0 * self.control.probes + 14.0 * self.control.deflation + 100.0
@@ -67,9 +69,13 @@ class IterativeSystem:
         self._probes: dict[int, AnyArray] = {}
         self._effort: Effort | None = None
 
-    def adapt(self, templates: Templates, *, grow: bool = True) -> None:
-        """Choose deflation and probes for these templates; ``grow`` until the standard error is as wanted."""
+    def adapt(self, templates: Templates, *, grow: bool = True, more: float = 1.0) -> None:
+        """Choose deflation and probes for these templates; ``grow`` until the standard error is as wanted.
+
+        ``more`` asks for so many times the probes there are, where the derivatives need them.
+        """
         self.templates = ()
+        least = 0.0 if self._effort is None else more * self._effort.probes
         control = self.control
         reduced = ReducedSystem(self.layout, templates)
         k = min(control.deflation, reduced.q2)
@@ -77,12 +83,12 @@ class IterativeSystem:
         self.refactor(templates)
         if not grow:
             return
-        best, wanted = self._effort, self._wanted_probes()
+        best, wanted = self._effort, max(self._wanted_probes(), least)
         while wanted > self._effort.probes and 2 * k <= min(control.max_deflation, reduced.q2 // 2):
             k *= 2
             self._effort = Effort(self._directions(reduced, k), control.probes)
             self.refactor(templates)
-            fewer = self._wanted_probes()
+            fewer = max(self._wanted_probes(), least)
             if self._cost(k, fewer) > self._cost(k // 2, wanted):
                 break
             best, wanted = self._effort, fewer
@@ -110,7 +116,7 @@ class IterativeSystem:
         start[:, 0] = np.concatenate(
             [np.sqrt(np.einsum("mkk->mk", L @ L.transpose(0, 2, 1)).ravel()) for L in reduced.L2]
         )
-        return krylov(reduced.apply, start, k, self._kind).Q
+        return krylov(reduced.apply, start, k, self._order, self._kind).Q
 
     def _probe_block(self, i: int) -> AnyArray:
         """Return the i-th block of Rademacher vectors, (q2, WIDTH), of -1 and 1."""
@@ -128,20 +134,19 @@ class IterativeSystem:
         reduced = ReducedSystem(self.layout, templates)
         effort = self._effort
         self._reduced = reduced
-        self._deflation = ritz(reduced.apply, effort.directions, effort.directions.shape[1])
+        self._deflation = ritz(reduced.apply, effort.directions, effort.directions.shape[1], self._order)
         self._memo: tuple[FloatArray, FloatArray] | None = None
         self._found: Information | None = None
         self._solve_error = 0.0
         batches = self._deflated()
-        known = sum(float(b.forms.sum()) for b in batches)
         for i in range(effort.probes // WIDTH):
             batches.append(self._random(i))
         self._batches = batches
         self.samples = np.concatenate([b.forms for b in batches if b.random])
         self._border.factor(templates, self._big_solve)
-        self._logdet = reduced.logdet + known + float(self.samples.mean()) + self._border.logdet
-        if not np.isfinite(self._logdet):
+        if not (np.isfinite(reduced.logdet) and np.all(np.isfinite(self.samples))):
             raise NumericalError("the log-determinant of the penalized system is not finite")
+        self._logdet: float | None = None
         self.templates = templates
 
     def _deflated(self) -> list[Batch]:
@@ -149,7 +154,7 @@ class IterativeSystem:
         tolerance = FORM_TOLERANCE * self.control.standard_error
         for a in range(0, Q.shape[1], 2 * WIDTH):
             B = np.ascontiguousarray(Q[:, a : a + 2 * WIDTH])
-            found = lanczos(self._reduced.apply, B, tolerance, SOLVE_TOLERANCE[8])
+            found = lanczos(self._reduced.apply, B, self._order, tolerance, SOLVE_TOLERANCE[8])
             out.append(Batch(B, found.X, found.forms, found.tridiagonals, False))
         return out
 
@@ -157,7 +162,7 @@ class IterativeSystem:
         kind = kind or self._kind
         B = self._deflation.project(self._probe_block(i).astype(kind))
         tolerance = FORM_TOLERANCE * self.control.standard_error
-        found = lanczos(self._reduced.apply, B, tolerance, SOLVE_TOLERANCE[np.dtype(kind).itemsize])
+        found = lanczos(self._reduced.apply, B, self._order, tolerance, SOLVE_TOLERANCE[np.dtype(kind).itemsize])
         return Batch(B, found.X, found.forms, found.tridiagonals, True)
 
     @property
@@ -172,6 +177,11 @@ class IterativeSystem:
 
     def logdet(self) -> float:
         """Return log|M|, within `standard_error`."""
+        if self._logdet is None:
+            known = sum(float(b.forms.sum()) for b in self._batches if not b.random)
+            if self._order == 2:
+                known -= sum_of_squares(self._reduced) / 2.0
+            self._logdet = self._reduced.logdet + known + float(self.samples.mean()) + self._border.logdet
         return self._logdet
 
     def _reduced_solve(self, C: FloatArray) -> tuple[FloatArray, Solved, FloatArray]:
@@ -276,5 +286,5 @@ class IterativeSystem:
             solve=self._solve_error,
             precision=precision,
             theta=np.zeros(0),
-            values=self._logdet - self.samples.mean() + self.samples,
+            values=self.logdet() - self.samples.mean() + self.samples,
         )
