@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from scipy.linalg import solve_triangular
 
-from sparselmm._typing import FloatArray, IntArray, frozen
-from sparselmm.data.design import Design, DesignTerm, GroupedTerm
+from sparselmm._typing import FloatArray, frozen
+from sparselmm.data.design import Design, DesignTerm, GroupedTerm, is_ones_column
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
+from sparselmm.linalg.cells import CodedRows, add_level_sums, cells, level_blocks, level_sums, many
 from sparselmm.linalg.rank import triangular_factor
 
 CHUNK_ROWS = 262_144
@@ -146,7 +146,7 @@ class CrossProducts:
             Xy, WXy = _transformed(design, basis, rows)
             XytWXy += Xy.T @ WXy
             for t, term in enumerate(design.terms):
-                ZtWXy[offsets[t] : offsets[t + 1]] += _term_products(term, WXy, rows)
+                _add_term_products(term, WXy, rows, ZtWXy[offsets[t] : offsets[t + 1]])
         pairs = {
             (i, j): _pair_products(design.terms[i], design.terms[j], design.weights)
             for i in range(len(m))
@@ -174,15 +174,15 @@ class CrossProducts:
             right += Xy[:, :p].T @ WXy[:, p]
         if p:
             basis = replace(basis, b0=frozen(np.linalg.lstsq(self.XytWXy[:p, :p], right)[0]))
-        ZtWXy, XytWXy = self.ZtWXy.copy(), self.XytWXy.copy()
-        ZtWXy[:, p], XytWXy[p], XytWXy[:, p] = 0.0, 0.0, 0.0
+        ZtWXy, XytWXy, Zty = self.ZtWXy.copy(), self.XytWXy.copy(), np.zeros((self.gram.q, 1))
+        XytWXy[p], XytWXy[:, p] = 0.0, 0.0
         for rows in _chunks(design.n):
             Xy, WXy = _transformed(design, basis, rows)
             XytWXy[:, p] += Xy.T @ WXy[:, p]
             for t, term in enumerate(design.terms):
                 a, b = self.gram.offsets[t], self.gram.offsets[t + 1]
-                ZtWXy[a:b, p] += _term_products(term, WXy[:, p:], rows)[:, 0]
-        XytWXy[p] = XytWXy[:, p]
+                _add_term_products(term, WXy[:, p:], rows, Zty[a:b])
+        ZtWXy[:, p:], XytWXy[p] = Zty, XytWXy[:, p]
         return replace(self, ZtWXy=frozen(ZtWXy), XytWXy=frozen(XytWXy), basis=basis)
 
     def __add__(self, other: CrossProducts) -> CrossProducts:
@@ -302,55 +302,28 @@ def _transformed(design: Design, basis: Basis, rows: slice) -> tuple[FloatArray,
     return Xy, Xy * design.weights[rows, None]
 
 
-def _term_products(term: DesignTerm, WXy: FloatArray, rows: slice) -> FloatArray:
-    """Return Z_t'W[X y] of a chunk of rows, (m*k, r)."""
+def _coded(term: GroupedTerm, rows: slice = slice(None)) -> CodedRows:
+    return CodedRows(term.codes[rows], term.m, None if is_ones_column(term.Z) else term.Z[rows])
+
+
+def _add_term_products(term: DesignTerm, WXy: FloatArray, rows: slice, out: FloatArray) -> None:
+    """Add Z_t'W[X y] of a chunk of rows to out, (m*k, r)."""
     if not isinstance(term, GroupedTerm):
-        out: FloatArray = term.matrix[rows].T @ WXy
-        return out
-    codes, Z = term.codes[rows], term.Z[rows]
-    result = np.empty((term.m, term.k, WXy.shape[1]))
-    for i in range(term.k):
-        for j in range(WXy.shape[1]):
-            result[:, i, j] = np.bincount(codes, weights=Z[:, i] * WXy[:, j], minlength=term.m)
-    return result.reshape(term.m * term.k, -1)
+        out += term.matrix[rows].T @ WXy
+    elif many(len(term.codes)):
+        add_level_sums(_coded(term, rows), WXy, out.reshape(term.m, term.k, -1))
+    else:
+        out += level_sums(_coded(term, rows), WXy).reshape(out.shape)
 
 
 def _pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | None) -> BlockPairs:
     """Return the blocks of Z_a'W Z_b (lower levels only when a is b)."""
     if not (isinstance(a, GroupedTerm) and isinstance(b, GroupedTerm)):
         return _sparse_pair_products(a, b, weights)
+    left = _coded(a)
     if a is b or a.codes is b.codes:
-        rows = cols = np.arange(a.m, dtype=np.int64)
-        return BlockPairs(rows, cols, _block_sums(a.codes, a.m, a.Z, b.Z, weights, symmetric=a is b))
-    if a.k == 1 and b.k == 1:
-        w = a.Z[:, 0] * b.Z[:, 0] if weights is None else a.Z[:, 0] * b.Z[:, 0] * weights
-        C = sp.coo_array((w, (a.codes, b.codes)), shape=(a.m, b.m)).tocsr()
-        C.sort_indices()
-        rows = np.repeat(np.arange(a.m, dtype=np.int64), np.diff(C.indptr))
-        return BlockPairs(rows, C.indices.astype(np.int64), C.data.reshape(-1, 1, 1))
-    key = a.codes * b.m + b.codes
-    cells, unique = pd.factorize(key)
-    order = np.argsort(unique)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    values = _block_sums(rank[cells], len(unique), a.Z, b.Z, weights, symmetric=False)
-    unique = unique[order]
-    return BlockPairs(unique // b.m, unique % b.m, values)
-
-
-def _block_sums(
-    codes: IntArray, m: int, Za: FloatArray, Zb: FloatArray, weights: FloatArray | None, *, symmetric: bool
-) -> FloatArray:
-    """Return Σ w z_a z_b' over the rows of each code, (m, k_a, k_b)."""
-    out = np.empty((m, Za.shape[1], Zb.shape[1]))
-    for i in range(Za.shape[1]):
-        left = Za[:, i] if weights is None else Za[:, i] * weights
-        for j in range(Zb.shape[1]):
-            if symmetric and j < i:
-                out[:, i, j] = out[:, j, i]
-            else:
-                out[:, i, j] = np.bincount(codes, weights=left * Zb[:, j], minlength=m)
-    return out
+        return level_blocks(left, left if a is b else _coded(b), weights)
+    return cells(left, _coded(b), weights)
 
 
 def _sparse_pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | None) -> BlockPairs:
@@ -376,9 +349,8 @@ def _sparse_pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | No
 
 def _merge(x: BlockPairs, y: BlockPairs) -> BlockPairs:
     """Return the sum of two sets of blocks."""
-    rows, cols = np.concatenate([x.rows, y.rows]), np.concatenate([x.cols, y.cols])
-    width = int(cols.max(initial=0)) + 1
-    unique, inverse = np.unique(rows * width + cols, return_inverse=True)
+    width = 1 + max(int(x.cols.max(initial=0)), int(y.cols.max(initial=0)))
+    unique, inverse = np.unique(np.concatenate([x.keys(width), y.keys(width)]), return_inverse=True)
     values = np.zeros((len(unique), *x.values.shape[1:]))
     np.add.at(values, inverse, np.concatenate([x.values, y.values]))
     return BlockPairs(unique // width, unique % width, values)

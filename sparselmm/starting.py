@@ -12,11 +12,12 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.crossproducts import CrossProducts
-from sparselmm.linalg.blocks import BlockGram
+from sparselmm.linalg.blocks import BlockGram, BlockPairs
 from sparselmm.pls import ParameterMap
 
 FLOOR = 0.3
 CEILING = 100.0
+CHUNK_CELLS = 262_144
 
 
 def column_scales(gram: BlockGram) -> list[FloatArray]:
@@ -57,17 +58,32 @@ def moment_variances(xp: CrossProducts) -> tuple[FloatArray, float]:
         coefficients[total, here] = d.sum(axis=0)
     right[total] = coefficients[total, total] = xp.n
     for (i, j), pair in gram.pairs.items():
-        squares = (pair.values / np.outer(scales[i], scales[j])) ** 2
         a, b = slice(offsets[i], offsets[i + 1]), slice(offsets[j], offsets[j + 1])
-        coefficients[a, b] += np.einsum("nab,na->ab", squares, weights[i][pair.rows])
-        if i != j:
-            coefficients[b, a] += np.einsum("nab,nb->ba", squares, weights[j][pair.cols])
-        elif not pair.is_block_diagonal:
-            below = pair.rows > pair.cols
-            coefficients[a, b] += np.einsum("nab,nb->ba", squares[below], weights[i][pair.cols[below]])
+        by_row, by_col = _weighted_squares(pair, np.outer(scales[i], scales[j]), weights[i], weights[j], i == j)
+        coefficients[a, b] += by_row
+        coefficients[b, a] += by_col
     rows = np.abs(coefficients).max(axis=1)
     solution = nonnegative_solution(coefficients / rows[:, None], right / rows)
     return solution[:total] * size / np.concatenate(scales) ** 2, float(solution[total] * size)
+
+
+def _weighted_squares(
+    pair: BlockPairs, scale: FloatArray, row_weights: FloatArray, col_weights: FloatArray, within: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Return Σ (B/scale)² over the blocks, weighted by row, (k_i, k_j), and by column, (k_j, k_i).
+
+    ``within`` one term only blocks below the diagonal count by column: they stand for two.
+    """
+    by_row, by_col = np.zeros(scale.shape), np.zeros(scale.shape[::-1])
+    mirrored = not (within and pair.is_block_diagonal)
+    for first in range(0, len(pair.rows), CHUNK_CELLS):
+        cells = slice(first, first + CHUNK_CELLS)
+        rows, cols, squares = pair.rows[cells], pair.cols[cells], (pair.values[cells] / scale) ** 2
+        by_row += np.einsum("nab,na->ab", squares, row_weights[rows])
+        if mirrored:
+            twice = rows > cols if within else slice(None)
+            by_col += np.einsum("nab,nb->ba", squares[twice], col_weights[cols[twice]])
+    return by_row, by_col
 
 
 def nonnegative_solution(A: FloatArray, b: FloatArray) -> FloatArray:

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sparselmm._typing import BoolArray, FloatArray, IntArray, frozen
+from sparselmm._typing import AnyArray, BoolArray, FloatArray, frozen
 from sparselmm.data.assemble import RowData, assemble, check_weights
-from sparselmm.data.columns import to_grouping
-from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm
-from sparselmm.data.rows import check_na_action, usable_rows
+from sparselmm.data.codes import as_codes
+from sparselmm.data.columns import Factor, to_grouping
+from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm, is_ones_column, ones_column
+from sparselmm.data.rows import UsedRows, check_na_action, own, usable_rows
 from sparselmm.data.transforms import Basis, Value
 from sparselmm.exceptions import DataError, ParameterError
 
@@ -94,8 +95,8 @@ def design_from_arrays(
     named += [(name, v) for name, v in (("weights", prior), ("offset", shift)) if v is not None]
     rows, messages = usable_rows(named, prior, index, na_action)
     data = RowData(rows, index, na_action, response_name, response, prior, shift)
-    ordered = _name_terms(sorted((_take(item.term, rows, n) for item in inputs), key=lambda term: -term.m))
-    used = np.array(matrix[rows], dtype=np.float64, order="C")
+    ordered = _name_terms(sorted((_take(item.term, rows) for item in inputs), key=lambda term: -term.m))
+    used = _copied(matrix, rows)
     constant = bool(used.size) and bool(((used == used[0]) & (used != 0)).all(axis=0).any())
     return assemble(data, used, names, ordered, constant, messages)[1]
 
@@ -177,7 +178,7 @@ def _from_groups(options: dict[str, Any], name: str, structure: str) -> _Input:
     factor = to_grouping(pd.Series(groups).reset_index(drop=True), name).drop_unused()
     intercept = Z is None
     try:
-        values = np.ones((len(factor), 1)) if intercept else np.array(Z, dtype=np.float64, order="C")
+        values = ones_column(len(factor)) if intercept else np.array(Z, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
         raise DataError(f"Z of the random term {name} must be numeric: {error}") from error
     values = values[:, None] if values.ndim == 1 else values
@@ -212,15 +213,19 @@ def _from_matrix(options: dict[str, Any], name: str, structure: str) -> _Input:
     return _Input(SparseTerm(name, name, structure, columns, levels, matrix))
 
 
-def _take(term: DesignTerm, rows: IntArray, n: int) -> DesignTerm:
+def _take(term: DesignTerm, rows: UsedRows) -> DesignTerm:
     """Return the rows used of a term, in arrays of its own, without levels that lost all rows."""
     if isinstance(term, SparseTerm):
-        return term if len(rows) == n else replace(term, matrix=sp.csr_array(term.matrix[rows]))
-    codes = np.array(term.codes[rows], dtype=np.int64)
-    used = np.bincount(codes, minlength=term.m) > 0
-    codes = codes if used.all() else (np.cumsum(used) - 1)[codes]
-    Z = np.array(term.Z[rows], dtype=np.float64, order="C")
-    return replace(term, codes=frozen(codes), Z=frozen(Z), levels=term.levels[used])
+        return term if rows.positions is None else replace(term, matrix=sp.csr_array(term.matrix[rows.positions]))
+    factor = Factor(as_codes(rows.take(term.codes), term.m), term.levels).drop_unused()
+    Z = ones_column(len(rows)) if is_ones_column(term.Z) else frozen(_copied(term.Z, rows))
+    return replace(term, codes=own(factor.codes, term.codes), Z=Z, levels=factor.levels)
+
+
+def _copied(matrix: AnyArray, rows: UsedRows) -> FloatArray:
+    """Return the rows used of a matrix as an array of its own, C-ordered."""
+    used = rows.take(matrix)
+    return np.array(used, dtype=np.float64, order="C", copy=True if used is matrix else None)
 
 
 def _name_terms(terms: Sequence[DesignTerm]) -> tuple[DesignTerm, ...]:

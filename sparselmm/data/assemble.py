@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sparselmm._typing import FloatArray, IntArray, frozen
+from sparselmm._typing import FloatArray, frozen
 from sparselmm.data.checks import check_aliased, check_response, check_scales, check_terms, drop_dependent
 from sparselmm.data.columns import describe_rows
 from sparselmm.data.design import Design, DesignTerm
-from sparselmm.data.rows import own, take
+from sparselmm.data.rows import UsedRows, own
 from sparselmm.exceptions import DataError, Message
 
 
@@ -22,8 +22,8 @@ class RowData:
 
     Attributes
     ----------
-    rows : (n,) int array
-        Positions of the rows used.
+    rows : UsedRows
+        The n rows used.
     index : pandas.Index
         Labels of all rows.
     na_action : str
@@ -36,7 +36,7 @@ class RowData:
         On all rows.
     """
 
-    rows: IntArray
+    rows: UsedRows
     index: pd.Index
     na_action: str
     response_name: str
@@ -46,7 +46,7 @@ class RowData:
 
     def used(self, values: FloatArray) -> FloatArray:
         """Return the rows used of a vector, read-only and independent of the caller's data."""
-        return own(take(values, self.rows, len(self.index)), values)
+        return own(self.rows.take(values), values)
 
 
 def check_weights(weights: FloatArray | None, index: pd.Index) -> None:
@@ -97,9 +97,9 @@ def assemble(
         weights=None if data.weights is None else data.used(data.weights),
         offset=offset,
         terms=terms,
-        index=data.index if len(data.rows) == len(data.index) else data.index[data.rows],
+        index=data.rows.take_index(data.index),
         frame_index=data.index,
-        rows=frozen(data.rows),
+        kept=None if data.rows.positions is None else frozen(data.rows.positions),
         na_action=data.na_action,
         dropped_columns=tuple(name for j, name in enumerate(names) if j not in set(kept)),
         response_name=data.response_name,

@@ -14,13 +14,13 @@ from sparselmm._typing import FloatArray, IntArray, frozen
 from sparselmm.data.assemble import RowData, assemble, check_weights
 from sparselmm.data.columns import Factor, describe_rows, is_missing
 from sparselmm.data.contrasts import check_contrasts
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.design import Design, GroupedTerm, ones_column
 from sparselmm.data.encoding import EncodingSpec, TermEncoding
 from sparselmm.data.evaluate import Evaluator, numeric
 from sparselmm.data.frame import Frame, as_frame
 from sparselmm.data.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.matrices import MatrixEncoding, learn_matrix
-from sparselmm.data.rows import check_na_action, missing_rows, take_value, usable_rows
+from sparselmm.data.rows import UsedRows, check_na_action, missing_rows, usable_rows
 from sparselmm.data.transforms import Value
 from sparselmm.exceptions import DataError, DataWarning, ParameterError, warn_user
 from sparselmm.formula.algebra import TermList, read_terms
@@ -98,9 +98,9 @@ def build_design(
     inputs = _gather(spec, evaluator, [fixed, *sides], weights, offset)
     _warn_about_gaps(spec, inputs.variables, evaluator)
     rows, messages = usable_rows(inputs.named(spec.response), inputs.weights, frame.index, na_action)
-    values = {text: take_value(value, rows, len(frame)) for text, value in inputs.variables.items()}
+    values = {text: rows.take_value(value) for text, value in inputs.variables.items()}
     X, fixed_encoding = _fixed_matrix(fixed, values, len(rows), contrasts)
-    encodings, terms = _random_terms(spec, sides, inputs.factors, values, rows, len(frame))
+    encodings, terms = _random_terms(spec, sides, inputs.factors, values, rows)
     plain = RowData(rows, frame.index, na_action, spec.response, inputs.y, inputs.weights, inputs.offset)
     kept, design = assemble(plain, X, fixed_encoding.columns, terms, fixed.intercept, messages)
     encoding = EncodingSpec(
@@ -183,18 +183,20 @@ def _fixed_matrix(
 
 
 def _random_terms(
-    spec: ModelSpec, sides: list[TermList], factors: dict[str, Factor], values: dict[str, Value], rows: IntArray, n: int
+    spec: ModelSpec, sides: list[TermList], factors: dict[str, Factor], values: dict[str, Value], rows: UsedRows
 ) -> tuple[tuple[TermEncoding, ...], tuple[GroupedTerm, ...]]:
     """Return the random terms by decreasing number of levels, ties in formula order."""
     groupings: dict[tuple[str, ...], tuple[GroupingEncoding, IntArray]] = {}
     matrices: dict[str, tuple[MatrixEncoding, FloatArray]] = {}
     for term, side in zip(spec.random, sides):
         if term.grouping not in groupings:
-            parts = [factors[text] if len(rows) == n else factors[text].take(rows) for text in term.grouping]
-            groupings[term.grouping] = learn_grouping(term.grouping, term.label, parts)
+            parts = [rows.take_factor(factors[text]) for text in term.grouping]
+            learned, codes = learn_grouping(term.grouping, term.label, parts)
+            # a view is one of the caller's codes
+            groupings[term.grouping] = learned, frozen(codes if codes.base is None else codes.copy())
         if term.lhs not in matrices:
             encoding = learn_matrix(side, values.__getitem__, {}, f"the random term {term.source}")
-            matrices[term.lhs] = encoding, frozen(encoding.build(values.__getitem__, len(rows)))
+            matrices[term.lhs] = encoding, _left_side(encoding, values, len(rows))
     order = sorted(range(len(sides)), key=lambda i: -len(groupings[spec.random[i].grouping][0].levels))
     encodings, designed = [], []
     counts: Counter[str] = Counter()
@@ -205,6 +207,13 @@ def _random_terms(
         name = term.label if not counts[term.label] else f"{term.label}.{counts[term.label]}"
         counts[term.label] += 1
         encodings.append(TermEncoding(name, term.structure, grouping, matrix, term.source))
-        codes.flags.writeable = False
         designed.append(GroupedTerm(name, term.label, term.structure, matrix.columns, grouping.levels, codes, Z))
     return tuple(encodings), tuple(designed)
+
+
+def _left_side(encoding: MatrixEncoding, values: dict[str, Value], n: int) -> FloatArray:
+    """Return the matrix of a random term, (n, k), read-only."""
+    if encoding.intercept and not encoding.terms:
+        return ones_column(n)
+    Z: FloatArray = frozen(encoding.build(values.__getitem__, n))
+    return Z

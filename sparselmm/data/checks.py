@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparselmm._typing import FloatArray
+from sparselmm.data.codes import chunks
 from sparselmm.data.design import DesignTerm, GroupedTerm
 from sparselmm.exceptions import DataWarning, DesignError, Message, RankDeficiencyWarning, ScaleWarning, warn_user
 from sparselmm.linalg.rank import independent_columns, triangular_factor
@@ -114,7 +115,7 @@ def drop_dependent(X: FloatArray, columns: Sequence[str]) -> tuple[list[int], li
 
 def check_scales(X: FloatArray, columns: Sequence[str]) -> list[Message]:
     """Warn when continuous columns of X differ in spread by a factor of a thousand, as lme4 does."""
-    spread = {name: float(x.std(ddof=1)) for name, x in zip(columns, X.T) if len(x) > 1 and not _is_binary(x)}
+    spread = {name: _spread(x) for name, x in zip(columns, X.T) if len(x) > 1 and not _is_binary(x)}
     logs = {name: abs(np.log(s)) if s > 0 else np.inf for name, s in spread.items()}
     limit = np.log(SCALE_TOLERANCE)
     far = [name for name, value in logs.items() if value > limit]
@@ -132,6 +133,12 @@ def check_scales(X: FloatArray, columns: Sequence[str]) -> list[Message]:
     )
     warn_user(str(message), ScaleWarning)
     return [message]
+
+
+def _spread(x: FloatArray) -> float:
+    """Return the standard deviation of a column, in pieces: the column of a matrix is not contiguous."""
+    mean = x.mean()
+    return float(np.sqrt(sum(float(((x[rows] - mean) ** 2).sum()) for rows in chunks(len(x))) / (len(x) - 1)))
 
 
 def _is_binary(x: FloatArray) -> bool:

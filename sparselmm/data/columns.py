@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import AnyArray, BoolArray, FloatArray, IntArray
+from sparselmm.data.codes import as_codes, code_type, compress, levels_present, looked_up, range_is_short
 from sparselmm.exceptions import DataError
 
 LOGICAL_LEVELS = pd.Index([False, True])
@@ -48,12 +49,11 @@ class Factor:
 
     def drop_unused(self) -> Factor:
         """Return the factor without the levels that no row has."""
-        used = np.bincount(self.codes[self.codes >= 0], minlength=len(self.levels)) > 0
+        used = levels_present(self.codes, len(self.levels))
         if used.all():
             return self
-        position = np.cumsum(used) - 1
-        codes = np.where(self.codes >= 0, position[self.codes], -1)
-        return Factor(codes, self.levels[used], self.contrast)
+        position = np.append(np.cumsum(used) - 1, -1).astype(code_type(len(used)))
+        return Factor(looked_up(position, self.codes), self.levels[used], self.contrast)
 
 
 Column = FloatArray | Factor
@@ -61,7 +61,7 @@ Column = FloatArray | Factor
 
 def logical(values: BoolArray, missing: BoolArray | None = None) -> Factor:
     """Return truth values as the two-level factor FALSE < TRUE."""
-    codes = values.astype(np.int64)
+    codes = values.astype(np.int32)
     if missing is not None and missing.any():
         codes[missing] = -1
     return Factor(codes, LOGICAL_LEVELS)
@@ -86,39 +86,17 @@ def list_some(values: Sequence[object] | pd.Index, limit: int = 10) -> str:
     return ", ".join(str(v) for v in values[:limit]) + more
 
 
-def compress(keys: IntArray, size: int) -> tuple[IntArray, IntArray]:
-    """Return codes and the sorted distinct values of integers in 0 .. size - 1.
-
-    A lookup table is several times faster than hashing when the range is not much wider
-    than the data are long.
-    """
-    if size <= max(4 * len(keys), 1024):
-        seen = np.zeros(size, dtype=np.bool_)
-        seen[keys] = True
-        distinct = np.flatnonzero(seen)
-        if len(distinct) == size:
-            return keys.astype(np.int64, copy=True), distinct
-        lookup = np.cumsum(seen) - 1
-        return lookup[keys], distinct
-    codes, distinct = pd.factorize(keys, sort=False)
-    order = np.argsort(distinct)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rank[codes], distinct[order]
-
-
 def factor_from_integers(values: AnyArray) -> Factor:
     """Return the factor of an integer array, levels in increasing order."""
     if len(values) == 0:
-        return Factor(np.zeros(0, dtype=np.int64), pd.Index(np.zeros(0, dtype=np.int64)))
-    wide = values.dtype.itemsize == 8 and values.dtype.kind == "u"
-    values = values if wide else values.astype(np.int64, copy=False)
-    low, high = values.min(), values.max()
-    size = int(high) - int(low) + 1
-    if size > max(4 * len(values), 1024):
-        return factor_from_values(values)
-    codes, distinct = compress((values - low).astype(np.int64, copy=False), size)
-    return Factor(codes, pd.Index(distinct.astype(values.dtype) + low))
+        return Factor(np.zeros(0, dtype=np.int32), pd.Index(np.zeros(0, dtype=np.int64)))
+    kind = np.uint64 if values.dtype == np.uint64 else np.int64
+    low = int(values.min())
+    size = int(values.max()) - low + 1
+    if not range_is_short(size, len(values)):
+        return factor_from_values(values.astype(kind, copy=False))
+    codes, distinct = compress(values, size, low)
+    return Factor(codes, pd.Index(distinct.astype(kind) + kind(low)))
 
 
 def factor_from_values(values: Any) -> Factor:
@@ -130,12 +108,12 @@ def factor_from_values(values: Any) -> Factor:
         with np.errstate(invalid="ignore"):
             whole = levels.to_numpy().astype(np.int64)
         levels = pd.Index(whole) if (whole == levels.to_numpy()).all() else levels
-    return Factor(codes.astype(np.int64, copy=False), levels)
+    return Factor(as_codes(codes, len(levels)), levels)
 
 
 def factor_from_categories(codes: AnyArray, categories: pd.Index) -> Factor:
     """Return the factor of a categorical column, levels in category order."""
-    return Factor(codes.astype(np.int64), categories)
+    return Factor(as_codes(codes, len(categories)), categories)
 
 
 def to_column(values: pd.Series, name: str) -> Column:

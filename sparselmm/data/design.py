@@ -8,8 +8,18 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sparselmm._typing import FloatArray, IntArray
+from sparselmm._typing import FloatArray, IntArray, frozen
 from sparselmm.exceptions import Message
+
+
+def ones_column(n: int) -> FloatArray:
+    """Return n ones as a read-only column, (n, 1), that takes the memory of one number."""
+    return np.broadcast_to(np.ones((1, 1)), (n, 1))
+
+
+def is_ones_column(Z: FloatArray) -> bool:
+    """Whether a matrix was made by `ones_column`; does not look at the rows."""
+    return Z.shape[1] == 1 and len(Z) > 1 and Z.strides[0] == 0 and Z[0, 0] == 1.0
 
 
 @dataclass(frozen=True)
@@ -30,9 +40,9 @@ class GroupedTerm:
     levels : pandas.Index
         The m levels in order.
     codes : (n,) int array
-        Level of each row, 0 to m - 1.
+        Level of each row, 0 to m - 1; int32 where that is enough, so widen before multiplying.
     Z : (n, k) array
-        Values that multiply the k coefficients of the row's level.
+        Values that multiply the k coefficients of the row's level (`ones_column` for an intercept).
     """
 
     name: str
@@ -116,8 +126,8 @@ class Design:
         Labels of the n rows.
     frame_index : pandas.Index
         Labels of all rows of the data given.
-    rows : (n,) int array
-        Positions of the n rows in the data given.
+    kept : (n,) int array or None
+        Positions of the n rows in the data given; None when all of them are used.
     na_action : str
         ``"omit"``, ``"exclude"`` or ``"fail"``.
     dropped_columns : tuple of str
@@ -136,7 +146,7 @@ class Design:
     terms: tuple[DesignTerm, ...]
     index: pd.Index
     frame_index: pd.Index
-    rows: IntArray
+    kept: IntArray | None
     na_action: str
     dropped_columns: tuple[str, ...]
     response_name: str
@@ -146,6 +156,12 @@ class Design:
     def n(self) -> int:
         """Number of rows."""
         return len(self.y)
+
+    @property
+    def rows(self) -> IntArray:
+        """Positions of the n rows in the data given, (n,)."""
+        positions: IntArray = frozen(np.arange(self.n)) if self.kept is None else self.kept
+        return positions
 
     @property
     def p(self) -> int:

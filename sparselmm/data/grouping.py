@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import IntArray
-from sparselmm.data.columns import Factor, compress
+from sparselmm.data.codes import compress
+from sparselmm.data.columns import Factor
 from sparselmm.data.contrasts import level_text
 from sparselmm.exceptions import DataError
 
@@ -52,9 +53,10 @@ class GroupingEncoding:
 
 
 def _combine(codes: Sequence[IntArray], sizes: Sequence[int]) -> IntArray:
-    keys = codes[0]
+    keys = codes[0].astype(np.int64)
     for code, size in zip(codes[1:], sizes[1:]):
-        keys = keys * size + code
+        keys *= size
+        keys += code
     return keys
 
 

@@ -3,16 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from sparselmm._typing import BoolArray, FloatArray, IntArray
+from sparselmm._typing import AnyArray, BoolArray, FloatArray, IntArray
 from sparselmm.data.columns import Factor, describe_rows, is_missing
 from sparselmm.data.transforms import Basis, Value
 from sparselmm.exceptions import DataError, Message, ParameterError
 
 NA_ACTIONS = ("omit", "exclude", "fail")
+
+
+@dataclass(frozen=True)
+class UsedRows:
+    """Which rows of the data are used.
+
+    Attributes
+    ----------
+    total : int
+        Rows of the data.
+    positions : (n,) int array or None
+        Those used; None when all are.
+    """
+
+    total: int
+    positions: IntArray | None = None
+
+    def __len__(self) -> int:
+        return self.total if self.positions is None else len(self.positions)
+
+    @classmethod
+    def of(cls, usable: BoolArray) -> UsedRows:
+        """Return the rows marked in a mask, (total,)."""
+        return cls(len(usable)) if usable.all() else cls(len(usable), np.flatnonzero(usable))
+
+    def take(self, values: AnyArray) -> AnyArray:
+        """Return the rows used of an array; the same array when they are all wanted."""
+        return values if self.positions is None else values[self.positions]
+
+    def take_value(self, value: Value) -> Value:
+        """Return the rows used of a value; factors lose the levels no row has."""
+        if isinstance(value, Factor):
+            return self.take_factor(value).drop_unused()
+        if isinstance(value, Basis):
+            return value if self.positions is None else Basis(self.take(value.block), value.names)
+        return self.take(value)
+
+    def take_factor(self, factor: Factor) -> Factor:
+        """Return the rows used of a factor, with all levels kept."""
+        return factor if self.positions is None else factor.take(self.positions)
+
+    def take_index(self, index: pd.Index) -> pd.Index:
+        """Return the labels of the rows used."""
+        return index if self.positions is None else index[self.positions]
 
 
 def check_na_action(na_action: str) -> None:
@@ -30,8 +75,8 @@ def missing_rows(value: Value) -> BoolArray:
 
 def usable_rows(
     named: Sequence[tuple[str, Value]], weights: FloatArray | None, index: pd.Index, na_action: str
-) -> tuple[IntArray, list[Message]]:
-    """Return the positions of complete rows with positive weight, and messages about the others.
+) -> tuple[UsedRows, list[Message]]:
+    """Return the complete rows with positive weight, and messages about the others.
 
     Parameters
     ----------
@@ -60,7 +105,7 @@ def usable_rows(
         raise DataError(f"none of the {n} rows can be used: {reason or 'all weights are zero'}")
     for name, value in named:
         _check_finite(name, value, usable, index)
-    return np.flatnonzero(usable), messages
+    return UsedRows.of(usable), messages
 
 
 def _report_missing(missing: BoolArray, missing_in: dict[str, BoolArray], index: pd.Index, na_action: str) -> Message:
@@ -81,21 +126,7 @@ def _check_finite(name: str, value: Value, usable: BoolArray, index: pd.Index) -
         raise DataError(f"{name} is infinite in {describe_rows(rows, index)}")
 
 
-def take(values: FloatArray, rows: IntArray, n: int) -> FloatArray:
-    """Return some of n rows; the same array when they are all wanted."""
-    return values if len(rows) == n else values[rows]
-
-
-def take_value(value: Value, rows: IntArray, n: int) -> Value:
-    """Return some rows of a value; factors lose the levels no row has."""
-    if isinstance(value, Factor):
-        return (value if len(rows) == n else value.take(rows)).drop_unused()
-    if isinstance(value, Basis):
-        return value if len(rows) == n else Basis(value.block[rows], value.names)
-    return take(value, rows, n)
-
-
-def own(values: FloatArray, source: FloatArray) -> FloatArray:
+def own(values: AnyArray, source: AnyArray) -> AnyArray:
     """Return a contiguous, read-only array that shares no memory with the caller's ``source``."""
     result = np.ascontiguousarray(values)
     if result.base is source or result is source or np.may_share_memory(result, source):

@@ -123,7 +123,7 @@ def interaction(state: State, *factors: Any, sep: str = ".") -> Factor:
     missing = np.zeros(len(parts[0]), dtype=np.bool_)
     labels: list[str] = [""]
     for i, part in enumerate(parts):
-        keys += size * np.maximum(part.codes, 0)
+        keys += size * np.maximum(part.codes, 0, dtype=np.int64)
         size *= len(part.levels)
         if size > 2**31:
             raise DataError("interaction() has too many combinations; use a:b, which keeps only those observed")

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack, solve_triangular
-from scipy.sparse.csgraph import connected_components
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.crossproducts import Basis
@@ -199,12 +198,7 @@ class Columns:
 
 def column_components(gram: BlockGram) -> IntArray:
     """Return for each column of Z the connected part of the design it belongs to, (q,)."""
-    first = np.concatenate([[0], np.cumsum(gram.m)])
-    rows = np.concatenate([first[i] + pair.rows for (i, j), pair in gram.pairs.items()])
-    cols = np.concatenate([first[j] + pair.cols for (i, j), pair in gram.pairs.items()])
-    graph = sp.coo_array((np.ones(len(rows), dtype=np.int8), (rows, cols)), shape=(first[-1], first[-1]))
-    _, labels = connected_components(graph.tocsr(), directed=False)
-    out: IntArray = np.concatenate([np.repeat(labels[first[t] : first[t + 1]], gram.k[t]) for t in range(len(gram.m))])
+    out: IntArray = np.concatenate([np.repeat(labels, k) for labels, k in zip(gram.components, gram.k)])
     return out
 
 

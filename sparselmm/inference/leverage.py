@@ -110,7 +110,7 @@ def _cells(pair: BlockPairs, rows: IntArray, cols: IntArray) -> IntArray:
     if pair.is_block_diagonal and len(pair.rows) == int(pair.rows[-1]) + 1:
         return rows
     width = int(pair.cols.max()) + 1
-    return np.searchsorted(pair.rows * width + pair.cols, rows * width + cols)
+    return np.searchsorted(pair.keys(width), rows.astype(np.int64) * width + cols)
 
 
 def _sparse_forms(design: Design, pair: BlockPairs, blocks: FloatArray, i: int, j: int) -> FloatArray:

@@ -20,6 +20,7 @@ from sparselmm._typing import FloatArray, IntArray
 DENSE_COLUMNS = 2_000
 DENSE_SHARE = 0.2
 HEAD = 1_000
+MANY_CELLS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,9 @@ class BlockGram:
     def components(self) -> tuple[IntArray, ...]:
         """The connected component of each level, per term, (m,): levels of different ones never share a block."""
         starts = np.concatenate([[0], np.cumsum(self.m)])
-        ends = [(starts[i] + pair.rows, starts[j] + pair.cols) for (i, j), pair in self.pairs.items()]
-        rows, cols = (np.concatenate(x) for x in zip(*ends))
-        graph = sp.coo_array((np.ones(len(rows), dtype=np.int8), (rows, cols)), shape=(int(starts[-1]),) * 2)
-        labels = connected_components(graph.tocsr(), directed=False)[1].astype(np.int64)
+        joined = {key: pair for key, pair in self.pairs.items() if key[0] != key[1] or not pair.is_block_diagonal}
+        many = sum(len(pair.rows) for pair in joined.values()) >= MANY_CELLS
+        labels = (_labels_by_joining if many else _labels_of_graph)(joined, starts)
         return tuple(labels[a:b] for a, b in pairwise(starts))
 
     def column_batches(self, t: int, cells: int) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
@@ -175,6 +175,28 @@ class BlockGram:
         rows = self.offsets[i] + pair.rows[:, None, None] * ki + np.arange(ki)[None, :, None]
         cols = self.offsets[j] + pair.cols[:, None, None] * kj + np.arange(kj)[None, None, :]
         return np.broadcast_to(rows, shape).ravel(), np.broadcast_to(cols, shape).ravel()
+
+
+def _labels_of_graph(pairs: dict[tuple[int, int], BlockPairs], starts: IntArray) -> IntArray:
+    """Return the connected component of each level of all terms, numbered from ``starts``."""
+    ends = [(starts[i] + pair.rows, starts[j] + pair.cols) for (i, j), pair in pairs.items()]
+    rows, cols = (np.concatenate(x) for x in zip(*ends)) if ends else (np.zeros(0, dtype=np.int64),) * 2
+    graph = sp.coo_array((np.ones(len(rows), dtype=np.int8), (rows, cols)), shape=(int(starts[-1]),) * 2)
+    labels: IntArray = connected_components(graph.tocsr(), directed=False)[1].astype(np.int64)
+    return labels
+
+
+def _labels_by_joining(pairs: dict[tuple[int, int], BlockPairs], starts: IntArray) -> IntArray:
+    """Return the same without a copy of the cells."""
+    from sparselmm.linalg.cellkernels import join_components
+
+    parent = np.arange(starts[-1])
+    for (i, j), pair in pairs.items():
+        join_components(pair.rows, pair.cols, starts[i], starts[j], parent)
+    while not np.array_equal(parent, parent[parent]):
+        parent = parent[parent]
+    labels: IntArray = np.unique(parent, return_inverse=True)[1]
+    return labels
 
 
 Templates = tuple[FloatArray, ...]

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from sparselmm import LinearMixedModel, crossproducts
 from sparselmm.crossproducts import CrossProducts, constant_column, find_centre, pilot_basis, rounded
+from sparselmm.linalg import cells
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SparseLMMWarning")
 
@@ -189,3 +190,17 @@ def test_with_response_shares_what_it_can():
     np.testing.assert_allclose(other.ZtWXy, fresh.ZtWXy, rtol=1e-8, atol=1e-8)
     for array in (other.ZtWXy, other.XytWXy, xp.ZtWXy, xp.XytWXy):
         assert not array.flags.writeable
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("structure", ["us", "diag"])
+def test_compiled_loops_over_many_rows(monkeypatch, weights, structure):
+    d = design(60, structure=structure, far=300.0, weights=weights)
+    few = CrossProducts.from_design(d)
+    monkeypatch.setattr(cells, "MANY_ROWS", 1)
+    many = CrossProducts.from_design(d)
+    y = np.random.default_rng(3).standard_normal(d.n)
+    for a, b in ((few, many), (few.with_response(d, y), many.with_response(d, y))):
+        np.testing.assert_allclose(b.ZtWXy, a.ZtWXy, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(b.XytWXy, a.XytWXy)
+        np.testing.assert_allclose(b.gram.dot(np.eye(d.q)), a.gram.dot(np.eye(d.q)), rtol=1e-12, atol=1e-12)

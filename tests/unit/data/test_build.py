@@ -272,7 +272,7 @@ def test_the_design_is_read_only_and_independent_of_the_data(data):
     before = d.y.copy()
     data.loc[:, "y"] = 0.0
     np.testing.assert_array_equal(d.y, before)
-    assert term.codes.dtype == np.int64
+    assert term.codes.dtype == np.int32
 
 
 def test_design_and_encoding_pickle(data):
