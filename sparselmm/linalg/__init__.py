@@ -12,13 +12,12 @@ from sparselmm.linalg.elimination import eliminable_terms
 from sparselmm.linalg.planner import Plan, make_plan, quick_choice, refuse_if_too_large
 from sparselmm.linalg.schur import SchurSystem
 from sparselmm.linalg.system import PenalizedSystem
-from sparselmm.linalg.threads import chosen_threads
 
 
 def _iterative(gram: BlockGram, control: IterativeControl | None) -> PenalizedSystem:
     from sparselmm.linalg.iterative.system import IterativeSystem
 
-    return IterativeSystem(gram, control, chosen_threads(float("inf")))
+    return IterativeSystem(gram, control)
 
 
 SYSTEMS: dict[str, Callable[[BlockGram], PenalizedSystem]] = {

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from sparselmm._typing import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from sparselmm.linalg.iterative.products import CrossBlock
 
 DENSE_COLUMNS = 2_000
 DENSE_SHARE = 0.2
@@ -103,9 +107,33 @@ class BlockGram:
         out[pair.rows[on]] = pair.values[on]
         return out
 
+    def __getstate__(self) -> dict[str, object]:
+        return {"m": self.m, "k": self.k, "pairs": self.pairs}
+
+    @cached_property
+    def _crosses(self) -> dict[tuple[int, int], CrossBlock]:
+        return {}
+
+    def cross(self, i: int, j: int) -> CrossBlock:
+        """Return the block of two terms, i > j, ready for products; made once."""
+        if (i, j) not in self._crosses:
+            from sparselmm.linalg.iterative.products import CrossBlock
+            from sparselmm.linalg.threads import free_threads
+
+            pair = self.pairs[i, j]
+            self._crosses[i, j] = CrossBlock(
+                pair.rows, pair.cols, pair.values, self.m[i], self.m[j], threads=free_threads()
+            )
+        return self._crosses[i, j]
+
     @cached_property
     def _matrices(self) -> list[tuple[int, int, sp.csr_array | sp.bsr_array]]:
-        return [(i, j, pair.matrix(self.m[i], self.m[j])) for (i, j), pair in self.pairs.items() if len(pair.rows)]
+        """The pairs as sparse matrices, without those large enough for `cross`."""
+        return [
+            (i, j, pair.matrix(self.m[i], self.m[j]))
+            for (i, j), pair in self.pairs.items()
+            if len(pair.rows) and (i == j or len(pair.rows) < MANY_CELLS)
+        ]
 
     @cached_property
     def _dense(self) -> FloatArray | None:
@@ -127,6 +155,10 @@ class BlockGram:
 
     def _sparse_dot(self, B: FloatArray) -> FloatArray:
         out, at = np.zeros_like(B), self.offsets
+        for (i, j), pair in self.pairs.items():
+            if i != j and len(pair.rows) >= MANY_CELLS:
+                out[at[i] : at[i + 1]] += self.cross(i, j).dot(np.ascontiguousarray(B[at[j] : at[j + 1]]))
+                out[at[j] : at[j + 1]] += self.cross(i, j).tdot(np.ascontiguousarray(B[at[i] : at[i + 1]]))
         for i, j, A in self._matrices:
             out[at[i] : at[i + 1]] += A @ B[at[j] : at[j + 1]]
             if i != j:

@@ -54,6 +54,11 @@ def free_cores() -> int:
     return min(cores, max(1, cores - (running - 1)))  # this process is among the running ones
 
 
+def free_threads() -> int:
+    """Return the threads for loops of our own: those set by `set_threads`, else as many as cores are free."""
+    return free_cores() if _override[0] is None else _override[0]
+
+
 def chosen_threads(flops: float) -> int:
     """Return the BLAS threads for a system with so many flops per factorisation."""
     _, limit = _controller()

@@ -15,6 +15,7 @@ from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, Templates
 from sparselmm.linalg.elimination import eliminable_terms, eliminated_blocks
 from sparselmm.linalg.iterative.products import CrossBlock
+from sparselmm.linalg.threads import free_threads
 
 BORDER_COLUMNS = 64
 
@@ -132,7 +133,7 @@ class Layout:
     border_terms: tuple[int, ...]
 
     @classmethod
-    def of(cls, gram: BlockGram, threads: int = 1) -> Layout:
+    def of(cls, gram: BlockGram) -> Layout:
         """Divide the columns of Z; None of them is copied more than once."""
         groups, border_terms = divide(gram)
         first, rest = Group.of(gram, groups[0]), tuple(Group.of(gram, g) for g in groups[1:])
@@ -140,17 +141,17 @@ class Layout:
         within = []
         for a, group in enumerate(rest):
             for b in range(a):
-                found = coupling(gram, group.terms, rest[b].terms, threads)
+                found = coupling(gram, group.terms, rest[b].terms)
                 if found is not None:
                     within.append((a, b, found))
-            own = _off_diagonal(gram, group.terms, threads)
+            own = _off_diagonal(gram, group.terms)
             if own is not None:
                 within.append((a, a, own))
         return cls(
             first,
             rest,
             np.concatenate(border) if border else np.zeros(0, dtype=np.int64),
-            tuple(_required(coupling(gram, first.terms, g.terms, threads)) for g in rest),
+            tuple(_required(coupling(gram, first.terms, g.terms)) for g in rest),
             tuple(within),
             border_terms,
         )
@@ -183,14 +184,14 @@ def _same_levels(gram: BlockGram, s: int, t: int) -> bool:
     return same and gram.pairs[max(s, t), min(s, t)].is_block_diagonal
 
 
-def coupling(gram: BlockGram, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> Coupling | None:
+def coupling(gram: BlockGram, a: tuple[int, ...], b: tuple[int, ...]) -> Coupling | None:
     """Return the block of Z'WZ between two groups of terms, None where no row joins them."""
     if len(a) == len(b) == 1:
         i, j = max(a[0], b[0]), min(a[0], b[0])
         pair = gram.pairs[i, j]
         if not len(pair.rows):
             return None
-        return _coupling(pair, gram.m[i], gram.m[j], threads, turned=i != a[0])
+        return Coupling(gram.cross(i, j), i != a[0], pair)
     keys, blocks, width = [], [], gram.m[b[0]]
     Ka, Kb = sum(gram.k[t] for t in a), sum(gram.k[t] for t in b)
     row = 0
@@ -214,14 +215,15 @@ def coupling(gram: BlockGram, a: tuple[int, ...], b: tuple[int, ...], threads: i
     for values in blocks:  # a cell occurs once in each pair of terms
         merged[inverse[start : start + len(values)]] += values
         start += len(values)
-    return _coupling(BlockPairs(unique // width, unique % width, merged), gram.m[a[0]], width, threads)
+    return _coupling(BlockPairs(unique // width, unique % width, merged), gram.m[a[0]], width)
 
 
-def _coupling(pairs: BlockPairs, m_row: int, m_col: int, threads: int, *, turned: bool = False) -> Coupling:
-    return Coupling(CrossBlock(pairs.rows, pairs.cols, pairs.values, m_row, m_col, threads), turned, pairs)
+def _coupling(pairs: BlockPairs, m_row: int, m_col: int) -> Coupling:
+    block = CrossBlock(pairs.rows, pairs.cols, pairs.values, m_row, m_col, threads=free_threads())
+    return Coupling(block, False, pairs)
 
 
-def _off_diagonal(gram: BlockGram, terms: tuple[int, ...], threads: int) -> Coupling | None:
+def _off_diagonal(gram: BlockGram, terms: tuple[int, ...]) -> Coupling | None:
     """Return the strictly lower blocks of a group whose rows touch several levels, else None."""
     if len(terms) > 1 or gram.pairs[terms[0], terms[0]].is_block_diagonal:
         return None
@@ -231,7 +233,7 @@ def _off_diagonal(gram: BlockGram, terms: tuple[int, ...], threads: int) -> Coup
     if not below.any():
         return None
     lower = BlockPairs(pair.rows[below], pair.cols[below], pair.values[below])
-    return _coupling(lower, gram.m[t], gram.m[t], threads)
+    return _coupling(lower, gram.m[t], gram.m[t])
 
 
 def _required(found: Coupling | None) -> Coupling:

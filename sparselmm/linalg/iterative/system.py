@@ -51,14 +51,14 @@ class IterativeSystem:
     name = "iterative"
     exact = False
 
-    def __init__(self, gram: BlockGram, control: IterativeControl | None = None, threads: int = 1) -> None:
+    def __init__(self, gram: BlockGram, control: IterativeControl | None = None) -> None:
         self.gram = gram
         self.control = control or IterativeControl()
         if len(divide(gram)[0]) < 2:
             raise ParameterError(
                 "the iterative solver needs two crossed grouping factors; this design is factored exactly"
             )
-        self.layout = Layout.of(gram, threads)
+        self.layout = Layout.of(gram)
         self._border = Border(gram, self.layout)
         self._order = 2 if affordable(self.layout) else 1
         cells = sum(c.block.nnz for c in self.layout.to_first) + sum(c.block.nnz for *_, c in self.layout.within)
