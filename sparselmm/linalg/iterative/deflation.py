@@ -16,14 +16,14 @@ KRYLOV_STEPS = 3
 
 @dataclass(frozen=True)
 class Deflation:
-    """Ritz vectors of S.
+    """Approximate eigenvectors of S.
 
     Attributes
     ----------
     Q : (q, k) array
         Orthonormal.
     values : (k,) array
-        Ritz values, below 1.
+        Rayleigh quotients, below 1.
     """
 
     Q: FloatArray
@@ -59,32 +59,38 @@ def orthonormal(V: FloatArray) -> FloatArray:
     return np.asarray(solve_triangular(R, V.T, trans="T", lower=False).T)
 
 
-def ritz(apply: Callable[[AnyArray], AnyArray], V: FloatArray, k: int, order: int) -> Deflation:
-    """Return the k Ritz vectors of S in the span of V, (q, c) orthonormal, that a probe's variance owes most."""
-    H = V.T @ apply(V)
+def ritz(V: FloatArray, SV: FloatArray, k: int, order: int, noise: float) -> FloatArray:
+    """Return Ritz vectors of S in the span of V, (q, c) orthonormal: those that a probe's variance owes most.
+
+    At most k, and no more than leave the variance of a probe below ``noise`` as far as the others tell.
+    """
+    H = V.T @ SV
     values, U = np.linalg.eigh((H + H.T) / 2.0)
     weight = np.abs(remainder(np.minimum(values, 1.0 - 1e-15), order))
-    chosen = np.argsort(-weight, kind="stable")[:k]
-    return Deflation(np.ascontiguousarray(V @ U[:, chosen]), values[chosen])
+    chosen = np.argsort(-weight, kind="stable")
+    left = 2.0 * np.cumsum((weight[chosen] ** 2)[::-1])[::-1]  # variance of a probe by the directions from here on
+    enough = int(np.count_nonzero(left > noise))
+    return np.ascontiguousarray(V @ U[:, chosen[: min(k, max(1, enough))]])
 
 
 def krylov(
-    apply: Callable[[AnyArray], AnyArray], start: FloatArray, k: int, order: int, kind: type = np.float32
-) -> Deflation:
-    """Return k Ritz vectors from a block Krylov space with the given starting columns, (q, c).
+    apply: Callable[[AnyArray], AnyArray], start: FloatArray, k: int, order: int, noise: float, kind: type = np.float32
+) -> FloatArray:
+    """Return up to k directions from a block Krylov space with the given starting columns, (q, c).
 
-    The space is built in the precision ``kind``; the Ritz step is in double precision.
+    The products are in the precision ``kind``. See `ritz` for ``noise``.
     """
-    blocks = [orthonormal(start)]
+    blocks, images = [orthonormal(start)], []
     for _ in range(KRYLOV_STEPS):
         basis = np.hstack(blocks)
-        W = np.asarray(apply(np.ascontiguousarray(blocks[-1], dtype=kind)), dtype=np.float64)
+        images.append(np.asarray(apply(np.ascontiguousarray(blocks[-1], dtype=kind)), dtype=np.float64))
+        W = images[-1]
         for _ in range(2):
-            W -= basis @ (basis.T @ W)
+            W = W - basis @ (basis.T @ W)
         W = orthonormal(W)
-        if not W.shape[1]:
+        if not W.shape[1] or basis.shape[1] + W.shape[1] > len(start):
             break
         blocks.append(W)
-        if sum(b.shape[1] for b in blocks) >= len(start):
-            break
-    return ritz(apply, orthonormal(np.hstack(blocks)), k, order)
+    if len(images) < len(blocks):
+        images.append(np.asarray(apply(np.ascontiguousarray(blocks[-1], dtype=kind)), dtype=np.float64))
+    return ritz(np.hstack(blocks), np.hstack(images), k, order, noise)

@@ -30,6 +30,8 @@ class Batch:
     ----------
     B, X : (q2, c) arrays
         Columns and (I - S)⁻¹B.
+    U, Y : (q1, c), (q2, c) arrays
+        A12 G B and H_o G B.
     forms : (c,) array
         b'(log(I - S) + S)b.
     tridiagonals : Tridiagonals
@@ -40,6 +42,8 @@ class Batch:
 
     B: AnyArray
     X: AnyArray
+    U: AnyArray
+    Y: AnyArray
     forms: FloatArray
     tridiagonals: Tridiagonals
     random: bool
@@ -99,10 +103,10 @@ def information(
     found = _exact_parts(reduced, by_level)
     probes = sum(len(b.forms) for b in batches if b.random)
     for batch in batches:
-        U, Y = reduced.raw(batch.B)
+        Y = batch.Y
         dU, dY = reduced.raw(batch.X - batch.B)
         dY += Y
-        found[0].add(dU, U, batch.random, probes)
+        found[0].add(dU, batch.U, batch.random, probes)
         for part, left, right in zip(found[1:], reduced.parts(dY), reduced.parts(Y)):
             part.add(left, right, batch.random, probes)
     layout = reduced.layout

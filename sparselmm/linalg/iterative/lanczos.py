@@ -112,9 +112,14 @@ def column_dots(X: AnyArray, Y: AnyArray) -> FloatArray:
 
 
 def lanczos(
-    apply: Callable[[AnyArray], AnyArray], B: AnyArray, order: int, form_tolerance: float, solve_tolerance: float
+    apply: Callable[[AnyArray], AnyArray],
+    B: AnyArray,
+    SB: AnyArray,
+    order: int,
+    form_tolerance: float,
+    solve_tolerance: float,
 ) -> LanczosResult:
-    """Return forms and solutions of the columns of B, (q, c), in the precision of B.
+    """Return forms and solutions of the columns of B, (q, c), in the precision of B; SB is their product with S.
 
     Steps are taken until the forms change by less than ``form_tolerance`` (absolute, each) and the
     residuals of the solutions fall below ``solve_tolerance`` (relative).
@@ -130,7 +135,7 @@ def lanczos(
     beta, eta, zeta = np.zeros_like(norms), np.ones_like(norms), norms.copy()
     last: FloatArray | None = None
     for step in range(MAX_STEPS):
-        w = apply(v)
+        w = apply(v) if step else SB * scale.astype(kind)
         w -= before * beta.astype(kind)
         alpha = column_dots(v, w)
         w -= v * alpha.astype(kind)

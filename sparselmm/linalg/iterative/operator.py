@@ -160,7 +160,10 @@ class ReducedSystem:
 
     def apply(self, V: AnyArray) -> AnyArray:
         """Return S V, (q2, c), in the precision of V."""
-        _, Y = self.raw(V)
+        return self.finish(self.raw(V)[1])
+
+    def finish(self, Y: AnyArray) -> AnyArray:
+        """Return S V of H_o G V, in its place."""
         for G, y in zip(self.G, self.parts(Y)):
             np.negative(G.transposed(y), out=y)
         return Y

@@ -8,18 +8,20 @@ Meyer et al. 2021). The probes z are the same for every θ, so that the criterio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import scipy.sparse as sp
 
 from sparselmm._typing import AnyArray, FloatArray, IntArray
 from sparselmm.exceptions import NumericalError, ParameterError, UnsupportedError
+from sparselmm.linalg.audit import AuditCost, audit_cost, exact_logdet
 from sparselmm.linalg.blocks import BlockGram, Templates
 from sparselmm.linalg.control import IterativeControl
 from sparselmm.linalg.iterative.border import Border
-from sparselmm.linalg.iterative.deflation import krylov, ritz
+from sparselmm.linalg.iterative.deflation import Deflation, krylov
 from sparselmm.linalg.iterative.information import Batch, Information, information
 from sparselmm.linalg.iterative.lanczos import lanczos
 from sparselmm.linalg.iterative.layout import Layout, divide
@@ -33,7 +35,8 @@ from sparselmm.linalg.system import grouped_products
 WIDTH = 16
 SINGLE_CELLS = 2_000_000  # designs with fewer cells are worked on in double precision throughout
 FORM_TOLERANCE = 1e-5  # of the aimed standard error
-SOLVE_TOLERANCE = {4: 1e-5, 8: 1e-8}
+SOLVE_TOLERANCE = {4: 1e-5, 8: 1e-6}
+QUIET = 0.25  # share of the aimed standard error that known directions may leave to the probes
 ENOUGH = 1.2  # more probes than the estimated variance asks for
 
 
@@ -79,18 +82,20 @@ class IterativeSystem:
         control = self.control
         reduced = ReducedSystem(self.layout, templates)
         k = min(control.deflation, reduced.q2)
-        self._effort = Effort(self._directions(reduced, k), control.probes)
+        noise = control.probes * (QUIET * control.standard_error) ** 2
+        self._effort = Effort(self._directions(reduced, k, noise), control.probes)
         self.refactor(templates)
         if not grow:
             return
         best, wanted = self._effort, max(self._wanted_probes(), least)
-        while wanted > self._effort.probes and 2 * k <= min(control.max_deflation, reduced.q2 // 2):
-            k *= 2
-            self._effort = Effort(self._directions(reduced, k), control.probes)
+        k = k if best.directions.shape[1] < k else 2 * k
+        while wanted > self._effort.probes and k <= min(control.max_deflation, reduced.q2 // 2):
+            self._effort = Effort(self._directions(reduced, k, 0.0), control.probes)
             self.refactor(templates)
             fewer = max(self._wanted_probes(), least)
-            if self._cost(k, fewer) > self._cost(k // 2, wanted):
+            if self._cost(k, fewer) > self._cost(best.directions.shape[1], wanted):
                 break
+            k *= 2
             best, wanted = self._effort, fewer
         probes = best.probes
         while probes < control.max_probes and (wanted > probes or self._effort is not best):
@@ -109,14 +114,14 @@ class IterativeSystem:
         double = 1.0 if self._kind is np.float64 else 2.0
         return 6.0 * double * deflation + 8.0 * probes
 
-    def _directions(self, reduced: ReducedSystem, k: int) -> FloatArray:
+    def _directions(self, reduced: ReducedSystem, k: int, noise: float) -> FloatArray:
         rng = np.random.default_rng((self.control.seed, 1))
         start = rng.standard_normal((reduced.q2, max(k // 2, 1)))
         # where levels meet often, S has an eigenvalue close to 1 with nearly this vector
         start[:, 0] = np.concatenate(
             [np.sqrt(np.einsum("mkk->mk", L @ L.transpose(0, 2, 1)).ravel()) for L in reduced.L2]
         )
-        return krylov(reduced.apply, start, k, self._order, self._kind).Q
+        return krylov(reduced.apply, start, k, self._order, noise, self._kind)
 
     def _probe_block(self, i: int) -> AnyArray:
         """Return the i-th block of Rademacher vectors, (q2, WIDTH), of -1 and 1."""
@@ -134,12 +139,12 @@ class IterativeSystem:
         reduced = ReducedSystem(self.layout, templates)
         effort = self._effort
         self._reduced = reduced
-        self._deflation = ritz(reduced.apply, effort.directions, effort.directions.shape[1], self._order)
         self._memo: tuple[FloatArray, FloatArray] | None = None
         self._found: Information | None = None
         self._solve_error = 0.0
-        batches = self._deflated()
-        for i in range(effort.probes // WIDTH):
+        batches = self._deflated(effort.directions)
+        self._deflation = Deflation(effort.directions, np.concatenate([b.tridiagonals.alpha[0] for b in batches]))
+        for i in range(-(-effort.probes // WIDTH)):
             batches.append(self._random(i))
         self._batches = batches
         self.samples = np.concatenate([b.forms for b in batches if b.random])
@@ -149,21 +154,43 @@ class IterativeSystem:
         self._logdet: float | None = None
         self.templates = templates
 
-    def _deflated(self) -> list[Batch]:
-        Q, out = self._deflation.Q, []
-        tolerance = FORM_TOLERANCE * self.control.standard_error
-        for a in range(0, Q.shape[1], 2 * WIDTH):
-            B = np.ascontiguousarray(Q[:, a : a + 2 * WIDTH])
-            found = lanczos(self._reduced.apply, B, self._order, tolerance, SOLVE_TOLERANCE[8])
-            out.append(Batch(B, found.X, found.forms, found.tridiagonals, False))
-        return out
+    def _deflated(self, Q: FloatArray) -> list[Batch]:
+        return [
+            self._batch(np.ascontiguousarray(Q[:, a : a + 2 * WIDTH]), False) for a in range(0, Q.shape[1], 2 * WIDTH)
+        ]
 
     def _random(self, i: int, kind: type | None = None) -> Batch:
         kind = kind or self._kind
-        B = self._deflation.project(self._probe_block(i).astype(kind))
-        tolerance = FORM_TOLERANCE * self.control.standard_error
-        found = lanczos(self._reduced.apply, B, self._order, tolerance, SOLVE_TOLERANCE[np.dtype(kind).itemsize])
-        return Batch(B, found.X, found.forms, found.tridiagonals, True)
+        return self._batch(self._deflation.project(self._probe_block(i).astype(kind)), True)
+
+    def _batch(self, B: AnyArray, random: bool) -> Batch:
+        U, Y = self._reduced.raw(B)
+        tolerance = FORM_TOLERANCE * self.control.standard_error, SOLVE_TOLERANCE[B.itemsize]
+        found = lanczos(self._reduced.apply, B, self._reduced.finish(Y.copy()), self._order, *tolerance)
+        return Batch(B, found.X, U, Y, found.forms, found.tridiagonals, random)
+
+    @property
+    def effort(self) -> Effort | None:
+        """Directions and probes in use; None before `adapt`."""
+        return self._effort
+
+    def use(self, effort: object) -> None:
+        """Work with an effort found before, or with None: the next templates choose it anew."""
+        if effort is not self._effort:
+            self._effort, self.templates = cast(Effort | None, effort), ()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more probes are allowed."""
+        return self._effort is not None and self._effort.probes >= self.control.max_probes
+
+    def audit_cost(self) -> AuditCost:
+        """Return what `exact_logdet` costs."""
+        return audit_cost(self.layout)
+
+    def exact_logdet(self, listener: Callable[[float], None] | None = None) -> float:
+        """Return log|M| by a dense factorisation; the listener is told the share of it that is done."""
+        return exact_logdet(self.gram, self._reduced, listener) + self._border.logdet
 
     @property
     def aim(self) -> float:
