@@ -10,7 +10,8 @@ print(result.summary())
 print(result.random_effects["4601"])
 
 # pigs within litters as a variance component
-nested = slm.mixedlm("Weight ~ Time", pigs, groups="Litter", re_formula="1", vc_formula={"pig": "0 + C(Pig)"})
+litters = {"groups": "Litter", "re_formula": "1", "vc_formula": {"pig": "0 + C(Pig)"}}
+nested = slm.mixedlm("Weight ~ Time", pigs, **litters)
 print(nested.lmer_formula)
 
 # with small samples: degrees of freedom, which statsmodels does not have

@@ -1,4 +1,4 @@
-"""From a CSV file as one gets it to an answer: names with spaces, missing values, numbers that came as text."""
+"""From a CSV file to an answer: names with spaces, missing values, numbers that came as text."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ rng = np.random.default_rng(1)
 school = np.repeat(np.arange(20), 15)
 hours = rng.uniform(0, 10, 300).round(1)
 score = 50 + 2 * hours + rng.normal(0, 4, 20)[school] + rng.normal(0, 8, 300)
-table = pd.DataFrame({"School ID": school + 101, "hours/week": hours, "test score": score.round(1).astype(str)})
+table = pd.DataFrame({"School ID": school + 101, "hours/week": hours, "test score": score.round(1)})
+table["test score"] = table["test score"].astype(str)
 table.loc[[3, 77], "test score"] = "absent"
 table.to_csv("scores.csv", index=False)
 
@@ -20,7 +21,7 @@ table.to_csv("scores.csv", index=False)
 data = pd.read_csv("scores.csv", na_values=["absent"])
 print(data.dtypes)
 
-# Names that are not Python names go in backticks. The labels of the schools are numbers; after the bar they are labels.
+# Names that are not Python names go in backticks. Numbers after the bar are labels.
 fit = slm.lmer("`test score` ~ `hours/week` + (1 | `School ID`)", data)
 print(fit.summary())
 

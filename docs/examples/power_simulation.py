@@ -11,8 +11,9 @@ TRUTH = {"theta": {"patient.Intercept": 0.8}, "beta": {"Intercept": 10.0, "dose"
 
 warnings.simplefilter("ignore", slm.exceptions.SingularFitWarning)
 for patients in (10, 20, 40):
-    design = pd.DataFrame([(p, d) for p in range(patients) for d in (0, 1, 2, 4)], columns=["patient", "dose"])
+    rows = [(patient, dose) for patient in range(patients) for dose in (0, 1, 2, 4)]
+    design = pd.DataFrame(rows, columns=["patient", "dose"])
     responses = slm.simulate(FORMULA, design, **TRUTH, nsim=200, seed=3)
     first = slm.lmer(FORMULA, design.assign(y=responses["sim_1"]))
-    found = [first.refit(responses[name]).coef_table().loc["dose", "p_value"] < 0.05 for name in responses]
-    print(f"{patients} patients: power {sum(found) / len(found):.2f}")
+    p_values = [first.refit(responses[name]).pvalues["dose"] for name in responses]
+    print(f"{patients} patients: power {sum(p < 0.05 for p in p_values) / len(p_values):.2f}")
