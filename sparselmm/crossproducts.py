@@ -24,6 +24,7 @@ from sparselmm.linalg.rank import triangular_factor
 CHUNK_ROWS = 262_144
 NEAR = 1.0  # a column of X is centred when its mean exceeds so many standard deviations
 NEARLY_DEPENDENT = 1e3  # condition of the centred and scaled X beyond which its columns are made orthogonal
+NARROW = 6  # up to so many columns of X are transformed one by one, which is faster than row by row
 FAR = 10.0  # a column of Z is centred when its mean exceeds so many standard deviations
 
 
@@ -67,14 +68,20 @@ class Basis:
             C[self.position] -= self.centre * self.scale
         return C if self.mix is None else C @ self.mix
 
-    def apply(self, X: FloatArray) -> FloatArray:
-        """Return X_t of rows of X."""
-        if self.position < 0 or not self.centre.any():
-            out: FloatArray = X * self.scale
+    def apply(self, X: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Return X_t of rows of X, in ``out`` where it is given."""
+        out = np.empty(X.shape) if out is None else out
+        if len(self.scale) <= NARROW:
+            for j, (c, s) in enumerate(zip(self.centre, self.scale)):
+                x = X[:, j] - X[:, self.position] * c if c else X[:, j]
+                np.multiply(x, s, out=out[:, j])
+        elif self.position < 0 or not self.centre.any():
+            np.multiply(X, self.scale, out=out)
         else:
-            out = X - X[:, self.position, None] * self.centre
-            out *= self.scale
-        return out if self.mix is None else out @ self.mix
+            np.multiply(X - X[:, self.position, None] * self.centre, self.scale, out=out)
+        if self.mix is not None:
+            out[:] = out @ self.mix
+        return out
 
     def coefficients(self, gamma: FloatArray) -> FloatArray:
         """Return β of coefficients γ of the transformed problem."""
@@ -295,8 +302,10 @@ def _transformed(design: Design, basis: Basis, rows: slice) -> tuple[FloatArray,
     """Return the transformed [X y] and W[X y] of a chunk of rows, each (c, p + 1)."""
     p = design.p
     Xy = np.empty((rows.stop - rows.start, p + 1))
-    Xy[:, :p] = basis.apply(design.X[rows])
-    Xy[:, p] = _centred(design, rows) - Xy[:, :p] @ basis.b0
+    fixed = basis.apply(design.X[rows], Xy[:, :p])
+    Xy[:, p] = _centred(design, rows)
+    if basis.b0.any():
+        Xy[:, p] -= fixed @ basis.b0
     if design.weights is None:
         return Xy, Xy
     return Xy, Xy * design.weights[rows, None]

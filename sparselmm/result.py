@@ -14,6 +14,7 @@ from sparselmm._typing import FloatArray, frozen
 from sparselmm.convergence import Convergence, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import Basis
+from sparselmm.data.codes import chunks
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.exceptions import Message
 from sparselmm.linalg.blocks import apply_factor
@@ -222,7 +223,9 @@ def linear_predictor(design: Design, beta: FloatArray, b: FloatArray) -> FloatAr
         start += t.m * t.k
         if isinstance(t, GroupedTerm):
             modes = block.reshape(t.m, t.k)
-            mu += modes[t.codes, 0] * t.Z[:, 0] if t.k == 1 else np.einsum("nk,nk->n", modes[t.codes], t.Z)
+            for rows in chunks(design.n):
+                own, Z = modes[t.codes[rows]], t.Z[rows]
+                mu[rows] += own[:, 0] * Z[:, 0] if t.k == 1 else np.einsum("nk,nk->n", own, Z)
         else:
             mu += t.matrix @ block
     return mu

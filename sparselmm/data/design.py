@@ -14,7 +14,7 @@ from sparselmm.exceptions import Message
 
 def ones_column(n: int) -> FloatArray:
     """Return n ones as a read-only column, (n, 1), that takes the memory of one number."""
-    return np.broadcast_to(np.ones((1, 1)), (n, 1))
+    return np.broadcast_to(np.float64(1.0), (n, 1))
 
 
 def is_ones_column(Z: FloatArray) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import AnyArray, BoolArray, FloatArray, IntArray
+from sparselmm.data.codes import chunks
 from sparselmm.data.columns import Factor, describe_rows, is_missing
 from sparselmm.data.transforms import Basis, Value
 from sparselmm.exceptions import DataError, Message, ParameterError
@@ -90,6 +91,9 @@ def usable_rows(
         ``"fail"`` raises when something is missing.
     """
     n = len(index)
+    named = [(name, value) for name, value in named if not _is_complete(value)]
+    if not named and (weights is None or (weights > 0).all()):
+        return UsedRows(n), []
     missing_in = {name: mask for name, value in named if (mask := missing_rows(value)).any()}
     missing = np.zeros(n, dtype=np.bool_)
     for mask in missing_in.values():
@@ -106,6 +110,14 @@ def usable_rows(
     for name, value in named:
         _check_finite(name, value, usable, index)
     return UsedRows.of(usable), messages
+
+
+def _is_complete(value: Value) -> bool:
+    """Whether every row has a finite value; in pieces, as nearly all data are complete."""
+    if isinstance(value, Factor):
+        return all(value.codes[rows].min() >= 0 for rows in chunks(len(value.codes)))
+    block = value.block if isinstance(value, Basis) else value
+    return all(bool(np.isfinite(block[rows]).all()) for rows in chunks(len(block)))
 
 
 def _report_missing(missing: BoolArray, missing_in: dict[str, BoolArray], index: pd.Index, na_action: str) -> Message:

@@ -132,7 +132,7 @@ def _counted(a: CodedRows, b: CodedRows, weights: FloatArray | None) -> BlockPai
     if a.Z is None and b.Z is None and weights is None:
         cols = np.empty(n, dtype=b.codes.dtype)
         if place_distinct(a.codes, b.codes, a_starts, b_starts, np.empty(n, dtype=a.codes.dtype), cols):
-            ones = np.broadcast_to(np.ones((1, 1, 1)), (n, 1, 1))
+            ones = np.broadcast_to(np.float64(1.0), (n, 1, 1))
             return BlockPairs(_repeated(np.diff(a_starts), a), cols, ones)
         del cols
     position = np.int32 if n <= np.iinfo(np.int32).max else np.int64
