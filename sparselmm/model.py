@@ -44,10 +44,16 @@ class Problem:
         The rows.
     engine : Engine
         Cross-products, parameters and solver.
+    solver : str or None
+        The solver asked for; None where it was chosen.
+    control : IterativeControl or None
+        Effort of the iterative solver.
     """
 
     design: Design
     engine: Engine
+    solver: str | None = None
+    control: IterativeControl | None = None
 
     @classmethod
     def from_design(cls, design: Design, solver: str | None = None, control: IterativeControl | None = None) -> Problem:
@@ -62,12 +68,13 @@ class Problem:
                 structure = Centred(structure, centre.position, centre.multiples)
             structures.append(structure)
         parameters = ParameterMap(tuple(structures))
-        return cls(design, Engine(crossproducts, parameters, partial(make_system, name=solver, control=control)))
+        engine = Engine(crossproducts, parameters, partial(make_system, name=solver, control=control))
+        return cls(design, engine, solver, control)
 
     def with_response(self, y: FloatArray) -> Problem:
         """Return the same problem for another response, (n,)."""
         crossproducts = self.engine.crossproducts.with_response(self.design, y)
-        return Problem(replace(self.design, y=y), self.engine.with_response(crossproducts))
+        return replace(self, design=replace(self.design, y=y), engine=self.engine.with_response(crossproducts))
 
     @property
     def theta_names(self) -> tuple[str, ...]:
@@ -84,12 +91,12 @@ def evaluate_at(problem: Problem, theta: FloatArray | Sequence[float], criterion
     par = problem.engine.parameters.par(theta)
     with problem.engine.locked() as pls:
         drawn = approximate(pls.system)
-        if drawn is not None:
+        if drawn is not None and drawn.effort is None:
             drawn.adapt(problem.engine.parameters.templates(par))
         solution = pls.solve(par)
         value = pls.value(solution, criterion)
         report = OptimizerReport("fixed", Status.STOPPED, "theta was given", 1, 0, ((par, value),))
-        return build_result(problem.design, problem.engine, pls, solution, criterion, report)
+        return build_result(problem.design, problem.engine.settled(pls), pls, solution, criterion, report)
 
 
 def fit_problem(
@@ -105,9 +112,8 @@ def fit_problem(
     terms = tuple(Term(t.name, t.columns) for t in problem.design.terms)
     with problem.engine.locked() as pls, blas_threads(pls.system.flops):
         found = search(pls, criterion, terms, start=par, optimizer=optimizer, listener=listener)
-        result = build_result(
-            problem.design, problem.engine, pls, found.solution, criterion, found.report, found.certificate
-        )
+        engine = problem.engine.settled(pls)
+        result = build_result(problem.design, engine, pls, found.solution, criterion, found.report, found.certificate)
     return _with_messages(result)
 
 

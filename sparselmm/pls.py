@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from threading import RLock
+from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
@@ -18,7 +19,7 @@ from sparselmm.criterion import Criterion
 from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_transposed
-from sparselmm.linalg.system import PenalizedSystem
+from sparselmm.linalg.system import PenalizedSystem, approximate
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,21 @@ def _eliminate(S: FloatArray, par: FloatArray) -> tuple[FloatArray, FloatArray, 
     return RX, lapack.dtrtrs(factor, c, lower=0)[0] if p else c, pwrss
 
 
+@dataclass
+class _Shared:
+    """What engines of one design share: a system made on first use, its lock, and who has it open."""
+
+    system: PenalizedSystem | None = None
+    lock: AbstractContextManager[Any] = field(default_factory=RLock)
+    opened: list[Engine] = field(default_factory=list)
+
+
 class Engine:
-    """A `PenalizedLeastSquares` built on first use, shared safely between threads, never pickled."""
+    """A `PenalizedLeastSquares` built on first use, shared safely between threads, never pickled.
+
+    Engines that share an approximate system each have the effort of their own fit put in when they are
+    opened, so that a criterion does not depend on what was fitted in between.
+    """
 
     def __init__(
         self,
@@ -198,35 +212,56 @@ class Engine:
         self.crossproducts = crossproducts
         self.parameters = parameters
         self._make_system = make_system
+        self._effort: object = None
+        self._shared = _Shared()
         self._pls: PenalizedLeastSquares | None = None
-        self._lock = RLock()
 
     @contextmanager
     def locked(self) -> Iterator[PenalizedLeastSquares]:
         """Yield the workspace to one thread at a time."""
-        with self._lock:
+        shared = self._shared
+        with shared.lock:
+            if shared.system is None:
+                shared.system = self._make_system(self.crossproducts.gram)
             if self._pls is None:
-                system = self._make_system(self.crossproducts.gram)
-                self._pls = PenalizedLeastSquares(self.crossproducts, self.parameters, system)
-            yield self._pls
+                self._pls = PenalizedLeastSquares(self.crossproducts, self.parameters, shared.system)
+            pls = self._pls
+            drawn = approximate(shared.system)
+            if drawn is None or (shared.opened and shared.opened[-1] is self):
+                yield pls
+                return
+            before = drawn.effort
+            drawn.use(self._effort)
+            shared.opened.append(self)
+            try:
+                yield pls
+            finally:
+                shared.opened.pop()
+                if shared.opened:
+                    drawn.use(before)
 
     def with_response(self, crossproducts: CrossProducts) -> Engine:
-        """Return an engine for another response that shares this one's analysed system and lock."""
+        """Return an engine for another response, or other fixed effects, that shares this one's system."""
+        return self._sharing(crossproducts, self._effort)
+
+    def settled(self, pls: PenalizedLeastSquares) -> Engine:
+        """Return this engine with the effort that its opened workspace has come to; itself for an exact system."""
+        drawn = approximate(pls.system)
+        if drawn is None or drawn.effort is self._effort:
+            return self
+        return self._sharing(self.crossproducts, drawn.effort)
+
+    def _sharing(self, crossproducts: CrossProducts, effort: object) -> Engine:
         other = Engine(crossproducts, self.parameters, self._make_system)
-        with self.locked() as pls:
-            other._pls = PenalizedLeastSquares(crossproducts, self.parameters, pls.system)
-        other._lock = self._lock
+        other._effort, other._shared = effort, self._shared
         return other
 
     def __getstate__(self) -> dict[str, object]:
-        state = self.__dict__.copy()
-        state["_pls"] = None
-        del state["_lock"]
-        return state
+        return {name: value for name, value in self.__dict__.items() if name not in ("_shared", "_pls")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._lock = RLock()
+        self._shared, self._pls = _Shared(), None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Engine:
         return self

@@ -102,7 +102,7 @@ def search(
     drawn = approximate(pls.system)
     try:
         first = moment_start(pls.crossproducts, parameters) if start is None else start
-        if drawn is not None:
+        if drawn is not None and drawn.effort is None:
             drawn.adapt(parameters.templates(first), grow=False)
         par, status, text = method.minimize(recorder, first, parameters.lower())
         par, certificate, notes = _certified(target, recorder, par, terms)
@@ -141,7 +141,7 @@ def _with_full_effort(
     parameters = target.pls.parameters
     target.value(par)
     share = float(parameter_errors(target.latest).max(initial=0.0))
-    if drawn.standard_error <= drawn.aim and share <= PARAMETER_AIM:
+    if drawn.exhausted or (drawn.standard_error <= drawn.aim and share <= PARAMETER_AIM):
         return par, certificate, ""
     drawn.adapt(parameters.templates(par), more=(share / PARAMETER_AIM) ** 2)
     recorder.forget_best()

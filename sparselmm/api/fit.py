@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -51,6 +51,10 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
     problem: Problem
     result: FitResult
     source: ModelSource
+
+    def __post_init__(self) -> None:
+        if self.problem.engine is not self.result.engine:  # that of the result knows the effort of this fit
+            object.__setattr__(self, "problem", replace(self.problem, engine=self.result.engine))
 
     # --- fixed effects -----------------------------------------------------------------------
 

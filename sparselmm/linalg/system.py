@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +11,9 @@ import scipy.sparse as sp
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
 from sparselmm.linalg.montecarlo import MonteCarlo
+
+if TYPE_CHECKING:
+    from sparselmm.linalg.audit import AuditCost
 
 NEARLY_SINGULAR = 1e-3
 BATCH_CELLS = 4_000_000
@@ -128,6 +131,28 @@ class ApproximateSystem(PenalizedSystem, Protocol):
 
         ``more`` asks for so many times the draws there are, where the derivatives need them.
         """
+        ...
+
+    @property
+    def effort(self) -> object:
+        """What `adapt` found, the same for all θ until the next call; None before the first."""
+        ...
+
+    def use(self, effort: object) -> None:
+        """Work with an effort found before, or with None: the next templates choose it anew."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `adapt` cannot add anything to the effort."""
+        ...
+
+    def audit_cost(self) -> AuditCost:
+        """Return what `exact_logdet` costs."""
+        ...
+
+    def exact_logdet(self, listener: Callable[[float], None] | None = None) -> float:
+        """Return log|M| by a dense factorisation; the listener is told the share of it that is done."""
         ...
 
     @property

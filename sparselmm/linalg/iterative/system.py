@@ -42,10 +42,11 @@ ENOUGH = 1.2  # more probes than the estimated variance asks for
 
 @dataclass(frozen=True)
 class Effort:
-    """Directions to start the deflation from, (q, k), and the number of probes."""
+    """Directions that are treated exactly, (q, k), the number of probes, and whether they were made to suffice."""
 
     directions: FloatArray
     probes: int
+    grown: bool = False
 
 
 class IterativeSystem:
@@ -103,6 +104,7 @@ class IterativeSystem:
             best = self._effort = replace(best, probes=probes)
             self.refactor(templates)
             wanted = self._wanted_probes()
+        self._effort = replace(self._effort, grown=True)
 
     def _wanted_probes(self) -> float:
         """Return how many probes would bring the standard error to the aim."""
@@ -181,8 +183,9 @@ class IterativeSystem:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no more probes are allowed."""
-        return self._effort is not None and self._effort.probes >= self.control.max_probes
+        """Whether the effort was grown as far as it may be."""
+        effort = self._effort
+        return effort is not None and effort.grown and effort.probes >= self.control.max_probes
 
     def audit_cost(self) -> AuditCost:
         """Return what `exact_logdet` costs."""
