@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from sparselmm import LinearMixedModel, crossproducts
-from sparselmm.crossproducts import CrossProducts, constant_column, find_centre, pilot_basis, rounded
+from sparselmm.crossproducts import Basis, CrossProducts, constant_column, find_centre, pilot_basis, rounded
 from sparselmm.linalg import cells
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SparseLMMWarning")
@@ -204,3 +204,16 @@ def test_compiled_loops_over_many_rows(monkeypatch, weights, structure):
         np.testing.assert_allclose(b.ZtWXy, a.ZtWXy, rtol=1e-12, atol=1e-12)
         np.testing.assert_array_equal(b.XytWXy, a.XytWXy)
         np.testing.assert_allclose(b.gram.dot(np.eye(d.q)), a.gram.dot(np.eye(d.q)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("centre", [0.0, 3.0])
+@pytest.mark.parametrize("mix", [None, np.triu(np.arange(1.0, 10.0).reshape(3, 3))])
+def test_narrow_and_wide_matrices_are_transformed_alike(monkeypatch, centre, mix):
+    X = np.column_stack([np.ones(20), np.random.default_rng(2).standard_normal((20, 2))])
+    basis = Basis(0, np.array([0.0, centre, 0.0]), np.array([1.0, 0.5, 4.0]), np.zeros(3), mix)
+    narrow, out = basis.apply(X), np.empty((20, 4))
+    monkeypatch.setattr(crossproducts, "NARROW", 0)
+    np.testing.assert_array_equal(basis.apply(X), narrow)
+    np.testing.assert_array_equal(basis.apply(X, out[:, :3]), narrow)
+    np.testing.assert_array_equal(out[:, :3], narrow)
+    np.testing.assert_allclose(narrow, X @ basis.matrix, rtol=1e-13, atol=1e-13)

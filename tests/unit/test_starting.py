@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparselmm import LinearMixedModel
+from sparselmm import LinearMixedModel, starting
 from sparselmm.starting import moment_start, moment_variances
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SparseLMMWarning")
@@ -56,3 +56,14 @@ def test_start_is_inside_the_bounds_and_not_on_them():
     start = moment_start(engine.crossproducts, engine.parameters)
     assert np.all(start > engine.parameters.lower())
     assert np.all(np.isfinite(start))
+
+
+def test_cells_are_summed_in_pieces(monkeypatch):
+    rng = np.random.default_rng(7)
+    data = {"y": rng.standard_normal(80), "x": rng.standard_normal(80), "g": np.arange(80) % 9, "h": np.arange(80) % 7}
+    xp = LinearMixedModel.from_formula("y ~ x + (1 + x | g) + (1 | h)", data).problem.engine.crossproducts
+    whole = moment_variances(xp)
+    monkeypatch.setattr(starting, "CHUNK_CELLS", 5)
+    pieces = moment_variances(xp)
+    np.testing.assert_allclose(pieces[0], whole[0], rtol=1e-10, atol=1e-12)
+    assert pieces[1] == pytest.approx(whole[1], rel=1e-12)
