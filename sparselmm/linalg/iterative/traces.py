@@ -60,7 +60,7 @@ def _slope(
     v, size = _direction(system, here, t, i, j)
     found = []
     for step in (size, 2.0 * size):
-        T = _root(templates[t] @ templates[t].T + step * np.outer(v, v))
+        T = _root_near(templates[t], templates[t] @ templates[t].T + step * np.outer(v, v))
         system.refactor(tuple(T if s == t else x for s, x in enumerate(templates)))
         found.append(system.information_sums())
     return [(4.0 * a - b - 3.0 * c) / (2.0 * size) for a, b, c in zip(found[0], found[1], here)]
@@ -93,7 +93,12 @@ def _combined(slopes: dict[tuple[int, int, int], list[FloatArray]], t: int, B: F
     return total
 
 
-def _root(omega: FloatArray) -> FloatArray:
-    """Return T with T T' = Ω, regular or not."""
+def _root_near(T: FloatArray, omega: FloatArray) -> FloatArray:
+    """Return the root R of Ω = R R', regular or not, that is closest to T.
+
+    Another root turns the levels' coordinates, in which directions and probes would mean something else.
+    """
     w, U = np.linalg.eigh(omega)
-    return np.asarray(U * np.sqrt(np.maximum(w, 0.0)))
+    root = U * np.sqrt(np.maximum(w, 0.0))
+    left, _, right = np.linalg.svd(root.T @ T)
+    return np.asarray(root @ left @ right)
