@@ -216,7 +216,7 @@ def _from_matrix(options: dict[str, Any], name: str, structure: str) -> _Input:
 def _take(term: DesignTerm, rows: UsedRows) -> DesignTerm:
     """Return the rows used of a term, in arrays of its own, without levels that lost all rows."""
     if isinstance(term, SparseTerm):
-        return term if rows.positions is None else replace(term, matrix=sp.csr_array(term.matrix[rows.positions]))
+        return term if rows.mask is None else replace(term, matrix=sp.csr_array(term.matrix[rows.mask]))
     factor = Factor(as_codes(rows.take(term.codes), term.m), term.levels).drop_unused()
     Z = ones_column(len(rows)) if is_ones_column(term.Z) else frozen(_copied(term.Z, rows))
     return replace(term, codes=own(factor.codes, term.codes), Z=Z, levels=factor.levels)

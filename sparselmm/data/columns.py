@@ -43,8 +43,8 @@ class Factor:
         """Whether the column holds truth values."""
         return self.levels.dtype == np.bool_
 
-    def take(self, rows: IntArray) -> Factor:
-        """Return the factor of some rows, with all levels kept."""
+    def take(self, rows: IntArray | BoolArray) -> Factor:
+        """Return the factor of some rows, by position or mask, with all levels kept."""
         return Factor(self.codes[rows], self.levels, self.contrast)
 
     def drop_unused(self) -> Factor:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sparselmm._typing import FloatArray, IntArray, frozen
+from sparselmm._typing import BoolArray, FloatArray, IntArray, frozen
 from sparselmm.exceptions import Message
 
 
@@ -122,12 +122,10 @@ class Design:
         Sum of all offsets.
     terms : tuple of DesignTerm
         Random terms by decreasing number of levels, ties in formula order.
-    index : pandas.Index
-        Labels of the n rows.
     frame_index : pandas.Index
         Labels of all rows of the data given.
-    kept : (n,) int array or None
-        Positions of the n rows in the data given; None when all of them are used.
+    mask : (rows of the data,) bool array or None
+        Which rows of the data given these are; None when all of them are used.
     na_action : str
         ``"omit"``, ``"exclude"`` or ``"fail"``.
     dropped_columns : tuple of str
@@ -144,9 +142,8 @@ class Design:
     weights: FloatArray | None
     offset: FloatArray | None
     terms: tuple[DesignTerm, ...]
-    index: pd.Index
     frame_index: pd.Index
-    kept: IntArray | None
+    mask: BoolArray | None
     na_action: str
     dropped_columns: tuple[str, ...]
     response_name: str
@@ -160,8 +157,13 @@ class Design:
     @property
     def rows(self) -> IntArray:
         """Positions of the n rows in the data given, (n,)."""
-        positions: IntArray = frozen(np.arange(self.n)) if self.kept is None else self.kept
+        positions: IntArray = frozen(np.arange(self.n) if self.mask is None else np.flatnonzero(self.mask))
         return positions
+
+    @property
+    def index(self) -> pd.Index:
+        """Labels of the n rows."""
+        return self.frame_index if self.mask is None else self.frame_index[self.mask]
 
     @property
     def p(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sparselmm._typing import AnyArray, BoolArray, FloatArray, IntArray
+from sparselmm._typing import AnyArray, BoolArray, FloatArray
 from sparselmm.data.codes import chunks
 from sparselmm.data.columns import Factor, describe_rows, is_missing
 from sparselmm.data.transforms import Basis, Value
@@ -25,40 +25,31 @@ class UsedRows:
     ----------
     total : int
         Rows of the data.
-    positions : (n,) int array or None
-        Those used; None when all are.
+    mask : (total,) bool array or None
+        Which rows are used; None when all are.
     """
 
     total: int
-    positions: IntArray | None = None
+    mask: BoolArray | None = None
 
     def __len__(self) -> int:
-        return self.total if self.positions is None else len(self.positions)
-
-    @classmethod
-    def of(cls, usable: BoolArray) -> UsedRows:
-        """Return the rows marked in a mask, (total,)."""
-        return cls(len(usable)) if usable.all() else cls(len(usable), np.flatnonzero(usable))
+        return self.total if self.mask is None else int(np.count_nonzero(self.mask))
 
     def take(self, values: AnyArray) -> AnyArray:
         """Return the rows used of an array; the same array when they are all wanted."""
-        return values if self.positions is None else values[self.positions]
+        return values if self.mask is None else values[self.mask]
 
     def take_value(self, value: Value) -> Value:
         """Return the rows used of a value; factors lose the levels no row has."""
         if isinstance(value, Factor):
             return self.take_factor(value).drop_unused()
         if isinstance(value, Basis):
-            return value if self.positions is None else Basis(self.take(value.block), value.names)
+            return value if self.mask is None else Basis(self.take(value.block), value.names)
         return self.take(value)
 
     def take_factor(self, factor: Factor) -> Factor:
         """Return the rows used of a factor, with all levels kept."""
-        return factor if self.positions is None else factor.take(self.positions)
-
-    def take_index(self, index: pd.Index) -> pd.Index:
-        """Return the labels of the rows used."""
-        return index if self.positions is None else index[self.positions]
+        return factor if self.mask is None else factor.take(self.mask)
 
 
 def check_na_action(na_action: str) -> None:
@@ -109,7 +100,7 @@ def usable_rows(
         raise DataError(f"none of the {n} rows can be used: {reason or 'all weights are zero'}")
     for name, value in named:
         _check_finite(name, value, usable, index)
-    return UsedRows.of(usable), messages
+    return UsedRows(n, None if usable.all() else usable), messages
 
 
 def _is_complete(value: Value) -> bool:

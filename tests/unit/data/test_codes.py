@@ -59,11 +59,10 @@ def test_lookup_and_presence_know_missing_codes():
 
 def test_used_rows():
     values = np.arange(5.0)
-    everything, some = UsedRows.of(np.ones(5, dtype=bool)), UsedRows.of(values > 1)
-    assert (everything.positions, len(everything), len(some)) == (None, 5, 3)
+    everything, some = UsedRows(5), UsedRows(5, values > 1)
+    assert (len(everything), len(some)) == (5, 3)
     assert everything.take(values) is values
     np.testing.assert_array_equal(some.take(values), [2, 3, 4])
-    assert list(some.take_index(pd.Index(list("abcde")))) == ["c", "d", "e"]
 
 
 def test_a_column_of_ones_is_known():
@@ -81,12 +80,13 @@ def table(n=30):
 
 def test_rows_of_complete_data_take_no_memory_but_are_there():
     design = build_design(parse_formula("y ~ 1 + (1 | g)"), table())[1]
-    assert design.kept is None
+    assert design.mask is None
     np.testing.assert_array_equal(design.rows, np.arange(30))
     data = table()
     data.loc[[3, 4], "y"] = np.nan
     design = build_design(parse_formula("y ~ 1 + (1 | g)"), data)[1]
     np.testing.assert_array_equal(design.rows, np.delete(np.arange(30), [3, 4]))
+    assert design.index.equals(data.index.delete([3, 4]))
 
 
 def test_codes_are_independent_of_a_categorical_of_the_caller():
