@@ -35,15 +35,25 @@ class CriterionAt:
         self.criterion = criterion
         self._scales = column_scales(pls.crossproducts.gram)
         self.latest: Curvature | None = None
+        self._solved: PLSSolution | None = None
+
+    def solution(self, par: FloatArray) -> PLSSolution:
+        """Return the solution at ``par``; that of the last point is kept."""
+        if self._solved is None or not np.array_equal(self._solved.par, par):
+            self._solved = self.pls.solve(par)
+        return self._solved
+
+    def forget(self) -> None:
+        """Drop what was found, because the system has changed its effort."""
+        self.latest = self._solved = None
 
     def value(self, par: FloatArray) -> float:
         """Return the criterion."""
-        return self.pls.value(self.pls.solve(par), self.criterion)
+        return self.pls.value(self.solution(par), self.criterion)
 
     def derivatives(self, par: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """Return criterion, gradient and Hessian; the factor of a preceding `value` is used again."""
-        solution = self.pls.solve(par)
-        self.latest = Curvature(self.pls, self.criterion, solution)
+        self.latest = Curvature(self.pls, self.criterion, self.solution(par))
         d = self.latest.derivatives
         return d.value, d.gradient, d.hessian
 
@@ -114,7 +124,7 @@ def search(
             notes += more
     except KeyboardInterrupt as error:
         raise recorder.interrupted(parameters.theta) from error
-    solution = pls.solve(par)
+    solution = target.solution(par)
     if drawn is not None:
         found = replace(drawn.monte_carlo(), theta=parameter_errors(target.latest))
         certificate = replace(certificate, monte_carlo=found)
@@ -145,7 +155,7 @@ def _with_full_effort(
         return par, certificate, ""
     drawn.adapt(parameters.templates(par), more=(share / PARAMETER_AIM) ** 2)
     recorder.forget_best()
-    target.latest = None
+    target.forget()
     par, _, _ = Newton(rtol=EXPENSIVE_RTOL).minimize(recorder, par, parameters.lower())
     return _certified(target, recorder, par, terms)
 
@@ -230,7 +240,7 @@ def _curvature_near(target: CriterionAt, par: FloatArray, scales: list[FloatArra
         near = np.all(np.abs(latest.solution.par - par) < CLOSE * target.typical(par))
         if near and not any(map(is_singular, target.pls.parameters.templates(par), scales)):
             return latest
-    return Curvature(target.pls, target.criterion, target.pls.solve(par))
+    return Curvature(target.pls, target.criterion, target.solution(par))
 
 
 def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> FloatArray:

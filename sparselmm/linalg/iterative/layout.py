@@ -78,6 +78,10 @@ class Coupling:
     turned: bool
     pairs: BlockPairs
 
+    def counts(self) -> IntArray:
+        """Return the number of cells of each level of the first group."""
+        return self.block.counts_right() if self.turned else self.block.counts_left()
+
     def levels(self) -> tuple[IntArray, IntArray]:
         """Return the levels of each cell in the first and in the second group."""
         pairs = self.pairs

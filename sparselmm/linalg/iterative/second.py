@@ -22,7 +22,7 @@ def affordable(layout: Layout) -> bool:
     """Return whether W'W costs no more than a few probes."""
     cells = np.zeros(layout.first.m)
     for group, cross in zip(layout.rest, layout.to_first):
-        cells += group.K * np.bincount(cross.levels()[0], minlength=layout.first.m)
+        cells += group.K * cross.counts()
     return bool((cells**2).sum() <= WORTH * cells.sum())
 
 
