@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -48,9 +49,22 @@ html_static_path = ["_static"]
 html_css_files = ["extra.css"]
 
 
+def mathml(tex: str, as_block: bool = False) -> str:
+    """Return TeX as MathML, with what docutils' translation leaves to be desired.
+
+    It reads \\tfrac12 as a fraction of 12, and browsers put no space between a function and its
+    argument but some around bars and slashes.
+    """
+    tex = re.sub(r"(\\[td]?frac)(\d)(\d)", r"\1{\2}{\3}", tex).replace(r"\dots", r"\ldots")
+    found = tex2mathml(tex, as_block=as_block)
+    found = re.sub(r'<mo stretchy="false">([|/])</mo>', r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', found)
+    apart = r'\1<mspace width="0.17em"></mspace>'
+    return re.sub(r"(<mo>&ApplyFunction;</mo>)(?!\s*<mo[^>]*>[(\[])", apart, found)
+
+
 def visit_math(self: Any, node: nodes.math) -> None:
     """Write inline mathematics as MathML, which browsers show without a script or a network."""
-    self.body.append(tex2mathml(node.astext()))
+    self.body.append(mathml(node.astext()))
     raise nodes.SkipNode
 
 
@@ -61,7 +75,7 @@ def visit_displaymath(self: Any, node: nodes.math_block) -> None:
         self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
         self.add_permalink_ref(node, "Link to this equation")
         self.body.append("</span>")
-    self.body.append(tex2mathml(node.astext(), as_block=True))
+    self.body.append(mathml(node.astext(), as_block=True))
     self.body.append("</div>\n")
     raise nodes.SkipNode
 
