@@ -70,6 +70,20 @@ class NumericalError(BackendError):
     _has_more = True
 
 
+class UndecidedError(NumericalError):
+    """The Monte Carlo error of an approximate solver leaves open how a test comes out.
+
+    Attributes
+    ----------
+    table : DataFrame or None
+        All tests that were asked for, without the p-values that are open.
+    """
+
+    def __init__(self, text: str, table: object = None) -> None:
+        super().__init__(text)
+        self.table = table
+
+
 class PlanError(BackendError, MemoryError):
     """The factorisation that a model needs does not fit in memory; the message holds the plan."""
 

@@ -19,7 +19,7 @@ from sparselmm.exceptions import (
     SparseLMMWarning,
     warn_user,
 )
-from sparselmm.linalg import SOLVERS, IterativeControl, make_system
+from sparselmm.linalg import SOLVERS, IterativeControl, has_iterative, make_system
 from sparselmm.linalg.system import approximate
 from sparselmm.linalg.threads import blas_threads
 from sparselmm.optimize import Optimizer, OptimizerReport, Status
@@ -60,7 +60,12 @@ class Problem:
         """Form the cross-products of a design and choose its solver."""
         if solver is not None and solver not in SOLVERS:
             raise ParameterError(f"unknown solver {solver!r}; there are {', '.join(SOLVERS)}")
-        crossproducts = CrossProducts.from_design(design)
+        return cls._of(design, CrossProducts.from_design(design), solver, control)
+
+    @classmethod
+    def _of(
+        cls, design: Design, crossproducts: CrossProducts, solver: str | None, control: IterativeControl | None
+    ) -> Problem:
         structures = []
         for term, centre in zip(design.terms, crossproducts.centres):
             structure = make_structure(term.structure, term.k)
@@ -75,6 +80,24 @@ class Problem:
         """Return the same problem for another response, (n,)."""
         crossproducts = self.engine.crossproducts.with_response(self.design, y)
         return replace(self, design=replace(self.design, y=y), engine=self.engine.with_response(crossproducts))
+
+    def alike(self, design: Design) -> Problem:
+        """Return the problem of another design of the same rows, treated in the same way.
+
+        After an approximate fit it is approximate too, if it can be; designs with one and the same random part
+        then share the system, and so all that their criteria have of Monte Carlo error.
+        """
+        crossproducts = CrossProducts.from_design(design)
+        with self.engine.locked() as pls:
+            drawn = approximate(pls.system)
+        same = design.terms is self.design.terms
+        if drawn is None:
+            return self._of(design, crossproducts, self.solver if same else None, self.control)
+        if same:
+            shared = replace(crossproducts, gram=self.engine.crossproducts.gram)
+            return replace(self, design=design, engine=self.engine.with_response(shared))
+        solver = drawn.name if has_iterative(crossproducts.gram) else None
+        return self._of(design, crossproducts, solver, self.control)
 
     @property
     def theta_names(self) -> tuple[str, ...]:
@@ -110,7 +133,7 @@ def fit_problem(
     """Minimize the criterion over θ and return the result at the minimum."""
     par = None if start is None else problem.engine.parameters.par(start)
     terms = tuple(Term(t.name, t.columns) for t in problem.design.terms)
-    with problem.engine.locked() as pls, blas_threads(pls.system.flops):
+    with problem.engine.locked() as pls, blas_threads(pls.system.flops if pls.system.exact else 0.0):
         found = search(pls, criterion, terms, start=par, optimizer=optimizer, listener=listener)
         engine = problem.engine.settled(pls)
         result = build_result(problem.design, engine, pls, found.solution, criterion, found.report, found.certificate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ from sparselmm.inference.lrt import (
     information_table,
     lrt_table,
 )
+from sparselmm.inference.montecarlo import difference_error
 from sparselmm.inference.reductions import (
+    Compared,
     drop1_table,
     droppable,
     no_effects,
@@ -57,12 +60,15 @@ def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None 
     -------
     DataFrame
         By increasing number of parameters: ``npar``, ``AIC``, ``BIC``, ``logLik``, ``-2*log(L)``,
-        ``Chisq``, ``Df``, ``Pr(>Chisq)``; formulas and notes are in ``attrs``.
+        ``Chisq``, ``Df``, ``Pr(>Chisq)``; formulas and notes are in ``attrs``. After fits by the iterative
+        solver ``Chisq se`` is the Monte Carlo standard error of the difference.
 
     Raises
     ------
     ParameterError
         When rows, response, weights or offsets differ, or when the models are not nested.
+    UndecidedError
+        When that error leaves open on which side of 0.05, 0.01 or 0.001 a p-value lies.
 
     Notes
     -----
@@ -110,12 +116,7 @@ def information_weights(*fits: MixedModelFit, refit: bool = True, names: Sequenc
     {'m0': 0.0, 'm1': 1.0}
     """
     candidates, notes = _candidates(fits, refit, names)
-    table = information_table(
-        [c.name for c in candidates],
-        [c.npar for c in candidates],
-        [c.result.criterion for c in candidates],
-        candidates[0].result.design.n,
-    )
+    table = information_table(candidates)
     table.attrs.update(notes=notes)
     return table
 
@@ -169,36 +170,40 @@ def _fit(problem: Problem, criterion: Criterion) -> FitResult:
 def drop1_lrt(fit: MixedModelFit) -> pd.DataFrame:
     """Return likelihood-ratio tests of each droppable term, all models fitted by maximum likelihood."""
     full = _fit(fit.problem, BY_ML) if fit.reml else fit.result
-    design, npar = full.design, fit.npar
-    reduced: dict[str, tuple[int, float]] = {}
+    problem, design = replace(fit.problem, engine=full.engine), full.design
+    reduced: dict[str, Compared] = {}
     for term in droppable(fixed_terms(_encoding(fit))):
         if _encoding(fit).fixed.intercept:
-            small = _fit(Problem.from_design(without_columns(design, term.columns)), BY_ML)
+            small = _fit(problem.alike(without_columns(design, term.columns)), BY_ML)
         else:  # without a constant, the factor that is left may be coded in another way
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SparseLMMWarning)
                 small = fit.update(f". ~ . - {term.name}", reml=False).result
             check_same_data([Candidate("the model", full), Candidate(f"the model without {term.name}", small)])
-        reduced[term.name] = (small.design.p + small.n_par + 1, small.criterion)
-    return drop1_table((npar, full.criterion), reduced)
+        reduced[term.name] = _compared(full, small, small.design.p + small.n_par + 1)
+    return drop1_table(Compared(fit.npar, full.criterion), reduced)
+
+
+def _compared(full: FitResult, small: FitResult, npar: int) -> Compared:
+    return Compared(npar, small.criterion, difference_error(full, small))
 
 
 def ranova_lrt(fit: MixedModelFit) -> pd.DataFrame:
     """Return likelihood-ratio tests of the random terms by the criterion of the fit."""
     result = fit.result
     encoding = fit.source.encoding
-    reduced: dict[str, tuple[int, float]] = {}
+    reduced: dict[str, Compared] = {}
     for reduction in reductions(result.design, None if encoding is None else encoding.terms):
         design = reduced_design(result.design, reduction)
         if design is None:
             small = evaluate_at(fit.problem, no_effects(result.theta), result.criterion_type)
             npar = result.design.p + 1
         else:
-            small = _fit(Problem.from_design(design), result.criterion_type)
+            small = _fit(fit.problem.alike(design), result.criterion_type)
             npar = design.p + small.n_par + 1
         label = reduction.label if reduction.label not in reduced else f"{reduction.label} [{reduction.term + 1}]"
-        reduced[label] = (npar, small.criterion)
-    table = ranova_table((fit.npar, fit.criterion), reduced)
+        reduced[label] = _compared(result, small, npar)
+    table = ranova_table(Compared(fit.npar, fit.criterion), reduced)
     table.attrs.update(method="REML" if fit.reml else "ML")
     return table
 

@@ -326,7 +326,8 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
             raise ParameterError("a model made from arrays has no formula to update")
         text = self.formula if formula is None else update_formula(self.source.spec, formula)
         table = self.source.table() if data is None else data
-        arguments = {**self.source.arguments, **changes}
+        solving = {"solver": self.problem.solver, "control": self.problem.control}
+        arguments = {**self.source.arguments, **solving, **changes}
         fitting = {key: arguments.pop(key) for key in ("start", "optimizer", "verbose") if key in arguments}
         if subset is not None:
             table, arguments = take_subset(table, subset, arguments)

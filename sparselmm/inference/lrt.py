@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sparselmm.data.design import Design, DesignTerm, GroupedTerm
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.directions import covariance_basis
 from sparselmm.inference.distributions import chi2_tail
+from sparselmm.inference.montecarlo import difference_error, with_errors
 from sparselmm.pls import ParameterMap
 from sparselmm.result import FitResult
 
@@ -154,10 +156,12 @@ def check_nested(small: Candidate, large: Candidate) -> None:
 def lrt_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
     """Return the comparison table of R's ``anova``, one row per fit by increasing number of parameters.
 
-    Columns: npar, AIC, BIC, logLik, -2*log(L), Chisq, Df, Pr(>Chisq).
+    Columns: npar, AIC, BIC, logLik, -2*log(L), Chisq, Df, Pr(>Chisq); and ``Chisq se`` where a criterion
+    has a Monte Carlo error.
     """
     ordered = sorted(candidates, key=lambda c: c.npar)
     rows = []
+    errors = [None, *(difference_error(a.result, b.result) for a, b in pairwise(ordered))]
     for i, c in enumerate(ordered):
         deviance, log_n = c.result.criterion, float(np.log(c.result.design.n))
         chisq, df, p = np.nan, np.nan, np.nan
@@ -167,7 +171,8 @@ def lrt_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
             p = chi2_tail(chisq, df)
         rows.append((c.npar, deviance + 2 * c.npar, deviance + log_n * c.npar, c.llf, deviance, chisq, df, p))
     columns = ["npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)"]
-    return pd.DataFrame(rows, columns=columns, index=pd.Index([c.name for c in ordered], dtype=object))
+    table = pd.DataFrame(rows, columns=columns, index=pd.Index([c.name for c in ordered], dtype=object))
+    return with_errors(table, errors, "Chisq", "Df", {"Pr(>Chisq)": chi2_tail})
 
 
 def boundary_p(chisq: float, df: int) -> float:
@@ -188,13 +193,22 @@ def boundary_p(chisq: float, df: int) -> float:
     return 0.5 * lower + 0.5 * chi2_tail(chisq, df)
 
 
-def information_table(names: Sequence[str], npar: Sequence[int], criterion: Sequence[float], n: int) -> pd.DataFrame:
-    """Return AIC and BIC with their differences to the best and the weights exp(-Δ/2)/Σ."""
-    table = pd.DataFrame({"npar": list(npar), "logLik": -0.5 * np.asarray(criterion)},
-                         index=pd.Index(list(names), dtype=object))  # fmt: skip
+def information_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
+    """Return AIC and BIC with their differences to the best and the weights exp(-Δ/2)/Σ.
+
+    Where a criterion has a Monte Carlo error there are also the standard errors of the differences.
+    """
+    criterion, npar = np.array([[c.result.criterion, c.npar] for c in candidates]).T
+    n = candidates[0].result.design.n
+    table = pd.DataFrame({"npar": [c.npar for c in candidates], "logLik": -0.5 * criterion},
+                         index=pd.Index([c.name for c in candidates], dtype=object))  # fmt: skip
     for name, penalty in (("AIC", 2.0), ("BIC", float(np.log(n)))):
-        values = np.asarray(criterion) + penalty * np.asarray(npar)
+        values = criterion + penalty * npar
         delta = values - values.min()
         weights = np.exp(-delta / 2.0)
-        table[name], table[f"delta_{name}"], table[f"weight_{name}"] = values, delta, weights / weights.sum()
+        table[name], table[f"delta_{name}"] = values, delta
+        errors = [difference_error(candidates[int(values.argmin())].result, c.result) for c in candidates]
+        if any(error is not None for error in errors):
+            table[f"delta_{name} se"] = [0.0 if error is None else error for error in errors]
+        table[f"weight_{name}"] = weights / weights.sum()
     return table

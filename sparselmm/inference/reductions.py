@@ -14,6 +14,7 @@ from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.data.encoding import TermEncoding
 from sparselmm.inference.distributions import chi2_tail
 from sparselmm.inference.lrt import boundary_p
+from sparselmm.inference.montecarlo import with_errors
 from sparselmm.inference.terms import INTERCEPT, FixedTerm, matrix_terms
 
 
@@ -99,33 +100,55 @@ def reduced_design(design: Design, reduction: Reduction) -> Design | None:
     return replace(design, terms=tuple(terms), messages=())
 
 
-def drop1_table(full: tuple[int, float], reduced: dict[str, tuple[int, float]]) -> pd.DataFrame:
-    """Return R's ``drop1`` table from (npar, ML deviance) of the full and of each smaller model."""
-    npar, deviance = full
-    rows = [(np.nan, deviance + 2.0 * npar, np.nan, np.nan)]
-    for small, value in reduced.values():
-        chisq = max(0.0, value - deviance)
-        df = npar - small
-        rows.append((df, value + 2.0 * small, chisq, chi2_tail(chisq, df)))
+@dataclass(frozen=True)
+class Compared:
+    """A model in a table of models with one term less.
+
+    Attributes
+    ----------
+    npar : int
+        Parameters.
+    criterion : float
+        ML deviance or REML criterion.
+    error : float or None
+        Monte Carlo standard error of its difference to the full model; None where both are exact.
+    """
+
+    npar: int
+    criterion: float
+    error: float | None = None
+
+
+def drop1_table(full: Compared, reduced: dict[str, Compared]) -> pd.DataFrame:
+    """Return R's ``drop1`` table from the ML deviances of the full and of each smaller model."""
+    rows = [(np.nan, full.criterion + 2.0 * full.npar, np.nan, np.nan)]
+    for small in reduced.values():
+        chisq = max(0.0, small.criterion - full.criterion)
+        df = full.npar - small.npar
+        rows.append((df, small.criterion + 2.0 * small.npar, chisq, chi2_tail(chisq, df)))
     index = pd.Index(["<none>", *reduced], dtype=object)
-    return pd.DataFrame(rows, columns=["npar", "AIC", "LRT", "Pr(Chi)"], index=index)
+    table = pd.DataFrame(rows, columns=["npar", "AIC", "LRT", "Pr(Chi)"], index=index)
+    return with_errors(table, [None, *(c.error for c in reduced.values())], "LRT", "npar", {"Pr(Chi)": chi2_tail})
 
 
-def ranova_table(full: tuple[int, float], reduced: dict[str, tuple[int, float]]) -> pd.DataFrame:
+def ranova_table(full: Compared, reduced: dict[str, Compared]) -> pd.DataFrame:
     """Return lmerTest's ``ranova`` table with a further column for the boundary.
 
     Columns: npar, logLik, AIC, LRT, Df, Pr(>Chisq) from χ²(Df), and Pr(>Chisq) mixture from
     ½χ²(Df - 1) + ½χ²(Df), because a variance of zero is on the boundary.
     """
-    npar, criterion = full
-    rows: list[tuple[float, ...]] = [(npar, -0.5 * criterion, criterion + 2.0 * npar, *[np.nan] * 4)]
-    for small, value in reduced.values():
-        chisq, df = max(0.0, value - criterion), npar - small
+    rows: list[tuple[float, ...]] = [
+        (full.npar, -0.5 * full.criterion, full.criterion + 2.0 * full.npar, *[np.nan] * 4)
+    ]
+    for small in reduced.values():
+        value, chisq, df = small.criterion, max(0.0, small.criterion - full.criterion), full.npar - small.npar
         naive = chi2_tail(chisq, df)
-        rows.append((small, -0.5 * value, value + 2.0 * small, chisq, df, naive, boundary_p(chisq, df)))
-    columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "Pr(>Chisq) mixture"]
+        rows.append((small.npar, -0.5 * value, value + 2.0 * small.npar, chisq, df, naive, boundary_p(chisq, df)))
+    tails = {"Pr(>Chisq)": chi2_tail, "Pr(>Chisq) mixture": boundary_p}
+    columns = ["npar", "logLik", "AIC", "LRT", "Df", *tails]
     table = pd.DataFrame(rows, columns=columns, index=pd.Index(["<none>", *reduced], dtype=object))
-    return table.astype({"npar": int})
+    errors = [None, *(c.error for c in reduced.values())]
+    return with_errors(table.astype({"npar": int}), errors, "LRT", "Df", tails)
 
 
 def no_effects(theta: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ from sparselmm.linalg.blocks import BlockGram
 from sparselmm.linalg.cholmod import CholmodSystem
 from sparselmm.linalg.control import IterativeControl
 from sparselmm.linalg.elimination import eliminable_terms
-from sparselmm.linalg.planner import Plan, make_plan, quick_choice, refuse_if_too_large
+from sparselmm.linalg.planner import Plan, make_plan, quick_choice, refuse_if_too_large, rest_size
 from sparselmm.linalg.schur import SchurSystem
 from sparselmm.linalg.system import PenalizedSystem
 
@@ -43,6 +43,12 @@ def choose_system(gram: BlockGram) -> str:
     return plan.choice
 
 
+def has_iterative(gram: BlockGram) -> bool:
+    """Return whether the iterative solver applies: there is more than what is eliminated exactly."""
+    first = eliminable_terms(gram)
+    return bool(first) and rest_size(gram, first) > 0
+
+
 def make_system(gram: BlockGram, name: str | None = None, control: IterativeControl | None = None) -> PenalizedSystem:
     """Return the named system for Z'WZ, or the one `choose_system` picks; ``control`` is for the iterative one."""
     name = name or choose_system(gram)
@@ -63,6 +69,7 @@ __all__ = [
     "Plan",
     "SchurSystem",
     "choose_system",
+    "has_iterative",
     "make_system",
     "plan_system",
 ]
