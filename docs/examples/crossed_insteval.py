@@ -3,8 +3,7 @@
 import sparselmm as slm
 
 ratings = slm.load_dataset("insteval")
-model = slm.LinearMixedModel.from_formula("y ~ service + (1 | s) + (1 | d) + (1 | dept)", ratings)
-fit = model.fit()
+fit = slm.lmer("y ~ service + (1 | s) + (1 | d) + (1 | dept)", ratings)
 
 print(fit.summary())
 print(fit.icc(by_term=True).round(3))

@@ -64,9 +64,16 @@ def points(ax: Axes, x: FloatArray, y: FloatArray, color: str = BLUE, **options:
 
 
 def label_points(ax: Axes, x: FloatArray, y: FloatArray, names: list[str], how_many: int, size: FloatArray) -> None:
-    """Write the names of the points with the largest sizes beside them."""
+    """Write the names of the points with the largest sizes beside them; a close neighbour has its name on the left."""
+    near = np.array([[0.08], [0.05]]) * np.array([[np.nanmax(v) - np.nanmin(v)] for v in (x, y)])
+    placed: list[tuple[int, bool]] = []
     for i in np.argsort(-np.nan_to_num(size))[:how_many]:
-        ax.annotate(names[i], (x[i], y[i]), xytext=(4, 2), textcoords="offset points", fontsize="small")
+        taken = [left for j, left in placed if abs(x[i] - x[j]) < near[0] and abs(y[i] - y[j]) < near[1]]
+        left = taken == [False]
+        if len(taken) < 2:
+            offset, side = ((-4, 2), "right") if left else ((4, 2), "left")
+            ax.annotate(names[i], (x[i], y[i]), xytext=offset, ha=side, textcoords="offset points", fontsize="small")
+            placed.append((int(i), left))
 
 
 def legend_outside(ax: Axes, title: str) -> None:
