@@ -13,10 +13,11 @@ import numpy as np
 
 from sparselmm._typing import AnyArray, FloatArray, IntArray
 
-TILE = 32768  # input levels whose rows of 64 bytes fill a second-level cache of 2 MB (measured best of 16k to 64k)
+TILE = 32768  # input levels whose rows of 64 bytes fill a second-level cache of 2 MB
 LANE_BYTES = 64  # widest row that is gathered at once
-CELLS_PER_SEGMENT = 8  # with fewer cells per output level and tile, the loop over tiles would cost more than it saves
+CELLS_PER_SEGMENT = 12  # with fewer cells per output level and tile, the loop over tiles would cost more than it saves
 CHUNKS_PER_THREAD = 4
+NO_VALUES = np.empty((0, 1, 1), dtype=np.uint8)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> AnyArray:
@@ -84,8 +85,8 @@ class TiledPattern:
 
     Parameters
     ----------
-    out_levels, in_levels : (nb,) integer arrays
-        Levels of the cells; the cells of one output level come in ascending order of the input level.
+    outs, ins : (nb,) integer arrays
+        Levels of the cells, for which rows are summed and of which they are sums.
     values : (nb, k_out, k_in) or None
         The cells; None means that all are the number 1.
     m_out, m_in : int
@@ -95,50 +96,53 @@ class TiledPattern:
     """
 
     def __init__(
-        self, out_levels: IntArray, in_levels: IntArray, values: AnyArray | None, m_out: int, m_in: int, threads: int
+        self, outs: IntArray, ins: IntArray, values: AnyArray | None, m_out: int, m_in: int, threads: int
     ) -> None:
         from sparselmm.linalg.iterative import kernels
 
-        self.m_out, self.m_in, self.threads, nb = m_out, m_in, threads, len(out_levels)
+        self.m_out, self.m_in, self.threads, nb = m_out, m_in, threads, len(outs)
         self.k_out, self.k_in = (1, 1) if values is None else values.shape[1:]
-        self.tile = TILE
-        while self.tile < m_in and nb < CELLS_PER_SEGMENT * m_out * (m_in / self.tile):
-            self.tile *= 2
-        tiles = max(1, -(-m_in // self.tile))
-        self.ptr = np.empty(tiles * m_out + 1, dtype=np.int64)
+        self.tile = _tile(nb, m_out, m_in)
+        self.tiles = max(1, -(-m_in // self.tile))
+        self.ptr = np.empty(self.tiles * m_out + 1, dtype=np.int64)
         self.idx = np.empty(nb, dtype=np.uint16 if self.tile <= 65536 else np.int32)
-        kernels.count_cells(out_levels, in_levels, self.tile, m_out, self.ptr)
-        kernels.place_cells(out_levels, in_levels, self.tile, m_out, self.ptr, self.idx)
-        self.values = None
+        where = (outs, ins, self.tile, m_out, self.ptr)
+        kernels.count_cells(*where)
+        kernels.place_cells(*where, self.idx)
+        self.ones, self.values = values is None, NO_VALUES
         if values is not None:
             self.values = np.empty((nb, self.k_out, self.k_in), dtype=values.dtype)
-            kernels.place_values(out_levels, in_levels, self.tile, m_out, self.ptr, values, self.values)
-        self._chunks = self._equal_chunks(tiles)
+            kernels.place_values(*where, values, self.values)
+        self._chunks = self._equal_chunks()
 
-    def _equal_chunks(self, tiles: int) -> list[tuple[int, int]]:
-        """Return ranges of output levels with about equally many cells."""
-        if self.threads == 1:
+    def counts(self) -> IntArray:
+        """Return the number of cells of each output level, (m_out,)."""
+        return np.asarray(np.diff(self.ptr).reshape(self.tiles, self.m_out).sum(axis=0))
+
+    def _equal_chunks(self) -> list[tuple[int, int]]:
+        """Return ranges of output levels with about equal work."""
+        if self.threads == 1 or self.m_out == 0:
             return [(0, self.m_out)]  # every tile is brought into the cache once
-        work = np.cumsum(np.diff(self.ptr).reshape(tiles, self.m_out).sum(axis=0) + 8 * tiles)
+        work = np.cumsum(self.counts() + 8 * self.tiles)  # to begin a sum takes as long as some cells
         count = CHUNKS_PER_THREAD * self.threads
-        cuts = np.searchsorted(work, work[-1] * np.arange(1, count) / count).tolist() if self.m_out else []
+        cuts = np.searchsorted(work, work[-1] * np.arange(1, count) / count).tolist()
         return [(a, b) for a, b in zip([0, *cuts], [*cuts, self.m_out]) if a < b]
 
     @property
     def bytes(self) -> int:
         """Bytes of memory."""
-        return self.ptr.nbytes + self.idx.nbytes + (0 if self.values is None else self.values.nbytes)
+        return self.ptr.nbytes + self.idx.nbytes + self.values.nbytes
 
     def _on_chunks(self, kernel: Any, *args: Any) -> None:
-        stored = [self.ptr, self.idx] + ([] if self.values is None else [self.values])
-
         def job(first: int, last: int) -> Callable[[], object]:
-            return lambda: kernel(*stored, self.tile, *args, first, last)
+            return lambda: kernel(self.ptr, self.idx, self.values, self.tile, *args, first, last)
 
         run_jobs([job(*chunk) for chunk in self._chunks], self.threads)
 
     def apply(self, X: AnyArray) -> AnyArray:
         """Return Σ_j a_ij X_j for all i, (m_out*k_out, c), in the dtype of X (m_in*k_in, c)."""
+        if X.dtype not in (np.float32, np.float64) or len(X) != self.m_in * self.k_in:
+            raise ValueError(f"the product needs {self.m_in * self.k_in} rows of floats, not {X.shape} of {X.dtype}")
         c, widest = X.shape[1], LANE_BYTES // X.dtype.itemsize
         result = aligned_empty((self.m_out * self.k_out, c), X.dtype)
         for start in range(0, c if self.m_out else 0, widest):
@@ -157,28 +161,29 @@ class TiledPattern:
         """Fill as many columns of Y as X has, from ``column`` on."""
         from sparselmm.linalg.iterative import kernels
 
-        if self.values is None:
-            kernel = kernels.pattern_sums(X.shape[1])
-        else:
-            kernel = kernels.value_sums(X.shape[1], self.k_out, self.k_in)
+        kernel = kernels.cell_sums(X.shape[1], self.k_out, self.k_in, self.ones)
         self._on_chunks(kernel, X.reshape(-1), Y.reshape(-1), Y.shape[1], column)
 
     def quadratic(self, B: FloatArray) -> FloatArray:
         """Return Σ_j a_ij B_j a_ij' for all i, (m_out, k_out, k_out), for B (m_in, k_in, k_in)."""
-        if self.values is None:
-            return self.apply(np.asarray(B, dtype=float).reshape(-1, 1)).reshape(-1, 1, 1)
+        B = np.asarray(B, dtype=float)
+        if B.shape != (self.m_in, self.k_in, self.k_in):
+            raise ValueError(f"the forms need {(self.m_in, self.k_in, self.k_in)} numbers, not {B.shape}")
+        if self.ones:
+            return self.apply(B.reshape(-1, 1)).reshape(-1, 1, 1)
         from sparselmm.linalg.iterative import kernels
 
         out = np.empty((self.m_out, self.k_out, self.k_out))
         if self.m_out:
-            self._on_chunks(kernels.quadratic_sums(self.k_out, self.k_in), np.array(B, dtype=float, order="C"), out)
+            self._on_chunks(kernels.quadratic_sums(self.k_out, self.k_in), np.ascontiguousarray(B), out)
         return out
 
 
 def _panel(X: AnyArray, start: int, n: int, width: int) -> AnyArray:
-    """Return columns start to start + n of X with zeros to fill ``width`` columns, no row across two cache lines."""
-    fits = X.ctypes.data % (width * X.dtype.itemsize) == 0 or width * X.dtype.itemsize <= 16
-    if X.shape[1] == width and fits and X.flags.writeable and X.flags.c_contiguous:
+    """Return n columns of X with zeros up to ``width``, no row across two cache lines."""
+    size = width * X.dtype.itemsize
+    ready = X.flags.writeable and X.flags.c_contiguous and (size <= 16 or X.ctypes.data % size == 0)
+    if X.shape[1] == width and ready:
         return X
     panel = aligned_empty((len(X), width), X.dtype)
     panel[:, :n] = X[:, start : start + n]
@@ -186,16 +191,24 @@ def _panel(X: AnyArray, start: int, n: int, width: int) -> AnyArray:
     return panel
 
 
+def _tile(nb: int, m_out: int, m_in: int) -> int:
+    """Return the number of input levels per tile."""
+    tile = TILE
+    while tile < m_in and nb < CELLS_PER_SEGMENT * m_out * (m_in / tile):
+        tile *= 2
+    return tile
+
+
 class CrossBlock:
     """The sparse block A = Z_left'WZ_right, (m_left*k_left, m_right*k_right), of k_left x k_right cells.
 
-    The pattern is stored by left and by right level, with 2 bytes per cell and order where a factor is
-    large enough to be cut into tiles, else 4. Cells that are all the number 1 need no values, others
-    are stored twice in the smallest of 1-byte integers, float32 and float64 that holds them exactly.
+    The pattern is stored by left and by right level, with 2 bytes per cell and order (4 where a level
+    has few cells among many levels of the other factor). Cells that are all the number 1 need no values,
+    others are stored twice in the smallest of 1-byte integers, float32 and float64 that holds them exactly.
 
     The result does not depend on the number of threads: each of its rows is one sum in a fixed order.
-    Sums are in the dtype of the operand, one after the other within a tile of 32768 levels. In float32
-    the relative error of a sum of n numbers of one sign is about 3e-8 √n, 1e-5 at most.
+    Sums are in the dtype of the operand, but compensated: in float32 the relative error of a sum of
+    numbers of one sign is about 5e-8, and 1e-6 in the worst case (all equal), however long it is.
 
     Parameters
     ----------
@@ -227,6 +240,14 @@ class CrossBlock:
 
         run_jobs([left, right], threads)
         self.bytes = self._left.bytes + self._right.bytes
+
+    def counts_left(self) -> IntArray:
+        """Return the number of cells of each row, (m_left,)."""
+        return self._left.counts()
+
+    def counts_right(self) -> IntArray:
+        """Return the number of cells of each column, (m_right,)."""
+        return self._right.counts()
 
     def dot(self, X: AnyArray) -> AnyArray:
         """Return A X, (m_left*k_left, c), for X (m_right*k_right, c), float32 or float64, in the dtype of X."""
