@@ -1,11 +1,13 @@
 """The exact sum of squares of S, which takes the second-order part of the log-determinant from the probes.
 
-It costs one sparse product W'W, about the squared number of cells of each eliminated level. Where that is
-no more than the products of a few probes, the variance falls from the second to the third power of the
-eigenvalues of S.
+It costs one sparse product W'W, about the squared number of cells of each eliminated level. Where that is less
+than the probes it saves, the variance falls from the second to the third power of the eigenvalues of S.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,60 +15,67 @@ import scipy.sparse as sp
 from sparselmm._typing import FloatArray
 from sparselmm.linalg.iterative.layout import Coupling, Layout
 from sparselmm.linalg.iterative.operator import ReducedSystem
+from sparselmm.linalg.iterative.products import run_jobs
+from sparselmm.linalg.threads import free_threads
 
-WORTH = 64  # products of the cells with so many columns
-CHUNK = 4_000_000  # entries of W'W formed at a time
+UPDATES_PER_PROBE = 1.0  # additions per cell that take as long as a probe's products
+MOST_CELLS = 30_000_000
+CHUNKS = 16
 
 
-def affordable(layout: Layout) -> bool:
-    """Return whether W'W costs no more than a few probes."""
+def cost_in_probes(layout: Layout) -> float:
+    """Return what the sum of squares costs, in probes; infinite where W would take much memory."""
     cells = np.zeros(layout.first.m)
     for group, cross in zip(layout.rest, layout.to_first):
         cells += group.K * cross.counts()
-    return bool((cells**2).sum() <= WORTH * cells.sum())
+    cells *= layout.first.K
+    if cells.sum() > MOST_CELLS:
+        return float("inf")
+    return float((cells**2).sum() / layout.first.K / (cells.sum() * UPDATES_PER_PROBE))
 
 
 def sum_of_squares(reduced: ReducedSystem) -> float:
     """Return the squared Frobenius norm of S."""
+    from sparselmm.linalg.iterative.squares import squares_of_rows
+
     layout, G = reduced.layout, [g.values for g in reduced.G]
-    W = sp.csr_array(
-        sp.hstack(
-            [_scaled(cross, reduced.F.transpose(0, 2, 1), g) for cross, g in zip(layout.to_first, G)], format="csr"
-        )
-    )
-    R = _within(reduced, G)
-    back = sp.csr_array(W.T.tocsr())
-    total, rows = 0.0, max(1, int(CHUNK * back.shape[0] / max(_updates(W), 1)))
-    for a in range(0, back.shape[0], rows):
-        part = back[a : a + rows] @ W
-        if R is not None:
-            part = part - R[a : a + rows]
-        total += float(part.data @ part.data)
+    F = reduced.F.transpose(0, 2, 1)
+    W = sp.csr_array(sp.hstack([_scaled(cross, F, g) for cross, g in zip(layout.to_first, G)], format="csr"))
+    back, R = sp.csr_array(W.T.tocsr()), _within(reduced, G)
+    kernel: Any = squares_of_rows
+    parts = [x for A in (back, W, R) for x in (A.indptr, A.indices, A.data)]
+    found = np.zeros(CHUNKS)
+
+    def job(c: int, first: int, last: int) -> Callable[[], object]:
+        def work() -> None:
+            found[c] = kernel(*parts, first, last)
+
+        return work
+
+    cuts = np.linspace(0, back.shape[0], CHUNKS + 1).astype(int)
+    run_jobs([job(c, int(cuts[c]), int(cuts[c + 1])) for c in range(CHUNKS)], free_threads())
+    total = float(found.sum())
     for explained, g in zip(reduced.explained, G):
         own = g.transpose(0, 2, 1) @ explained.values @ g
         total -= float((own**2).sum())
     return total
 
 
-def _updates(W: sp.csr_array) -> float:
-    return float((np.diff(W.indptr).astype(np.float64) ** 2).sum())
-
-
 def _scaled(coupling: Coupling, left: FloatArray, right: FloatArray) -> sp.csr_array:
     """Return the block with each cell a as left'a right, sparse by elements."""
+    pairs = coupling.pairs
     rows, cols = coupling.levels()
     values = left.transpose(0, 2, 1)[rows] @ coupling.cells() @ right[cols]
+    if coupling.turned:
+        values, left, right = values.transpose(0, 2, 1), right, left
+    indptr = np.searchsorted(pairs.rows, np.arange(len(left) + 1))
     shape = (len(left) * left.shape[2], len(right) * right.shape[2])
-    k, r = values.shape[1:]
-    i = np.broadcast_to(rows[:, None, None] * k + np.arange(k)[:, None], values.shape)
-    j = np.broadcast_to(cols[:, None, None] * r + np.arange(r), values.shape)
-    return sp.csr_array(sp.coo_array((values.ravel(), (i.ravel(), j.ravel())), shape=shape))
+    out = sp.csr_array(sp.bsr_array((np.ascontiguousarray(values), pairs.cols, indptr), shape=shape).tocsr())
+    return sp.csr_array(out.T.tocsr()) if coupling.turned else out
 
 
-def _within(reduced: ReducedSystem, G: list[FloatArray]) -> sp.csr_array | None:
-    """Return G'AG of the blocks between groups of the rest, (q2, q2), symmetric; None where there are none."""
-    if not reduced.layout.within:
-        return None
+def _within(reduced: ReducedSystem, G: list[FloatArray]) -> sp.csr_array:
+    """Return G'AG of the blocks between groups of the rest, (q2, q2), symmetric."""
     starts, q2 = reduced.starts, reduced.q2
     out = sp.csr_array((q2, q2))
     for a, b, coupling in reduced.layout.within:

@@ -26,7 +26,7 @@ from sparselmm.linalg.iterative.information import Batch, Information, informati
 from sparselmm.linalg.iterative.lanczos import lanczos
 from sparselmm.linalg.iterative.layout import Layout, divide
 from sparselmm.linalg.iterative.operator import ReducedSystem
-from sparselmm.linalg.iterative.second import affordable, sum_of_squares
+from sparselmm.linalg.iterative.second import cost_in_probes, sum_of_squares
 from sparselmm.linalg.iterative.solve import Solved, conjugate_gradients
 from sparselmm.linalg.iterative.traces import traces_by_differences
 from sparselmm.linalg.montecarlo import MonteCarlo
@@ -42,10 +42,23 @@ ENOUGH = 1.2  # more probes than the estimated variance asks for
 
 @dataclass(frozen=True)
 class Effort:
-    """Directions that are treated exactly, (q, k), the number of probes, and whether they were made to suffice."""
+    """What an evaluation does.
+
+    Attributes
+    ----------
+    directions : (q, k) array
+        Treated exactly.
+    probes : int
+        Random vectors.
+    order : int
+        Powers of S whose traces are known: 1, or 2 with the sum of squares.
+    grown : bool
+        Whether all this was made to suffice.
+    """
 
     directions: FloatArray
     probes: int
+    order: int = 1
     grown: bool = False
 
 
@@ -64,7 +77,6 @@ class IterativeSystem:
             )
         self.layout = Layout.of(gram)
         self._border = Border(gram, self.layout)
-        self._order = 2 if affordable(self.layout) else 1
         cells = sum(c.block.nnz for c in self.layout.to_first) + sum(c.block.nnz for *_, c in self.layout.within)
         self._kind: type = np.float32 if cells > SINGLE_CELLS else np.float64
         columns = 8.0 * self.control.probes + 14.0 * self.control.deflation + 100.0
@@ -78,33 +90,45 @@ class IterativeSystem:
 
         ``more`` asks for so many times the probes there are, where the derivatives need them.
         """
-        self.templates = ()
         least = 0.0 if self._effort is None else more * self._effort.probes
-        control = self.control
         reduced = ReducedSystem(self.layout, templates)
-        k = min(control.deflation, reduced.q2)
-        noise = control.probes * (QUIET * control.standard_error) ** 2
-        self._effort = Effort(self._directions(reduced, k, noise), control.probes)
-        self.refactor(templates)
+        k = min(self.control.deflation, reduced.q2)
+        self._try(templates, reduced, k, 1, (QUIET * self.control.standard_error) ** 2)
         if not grow:
             return
+        if self._wanted_probes() > self.control.probes + cost_in_probes(self.layout):
+            self._try(templates, reduced, k, 2, (QUIET * self.control.standard_error) ** 2)
+        best, wanted = self._deflated_enough(templates, reduced, k, least)
+        probes = best.probes
+        while probes < self.control.max_probes and (wanted > probes or self._effort is not best):
+            probes = min(-(-int(wanted) // WIDTH) * WIDTH, self.control.max_probes)
+            best = self._effort = replace(best, probes=probes)
+            self.refactor(templates)
+            wanted = self._wanted_probes()
+        self._effort = replace(best, grown=True)
+
+    def _try(self, templates: Templates, reduced: ReducedSystem, k: int, order: int, noise: float) -> Effort:
+        """Evaluate with up to k directions; ``noise`` is the variance of the mean that known ones may leave."""
+        directions = self._directions(reduced, k, order, self.control.probes * noise)
+        self._effort = Effort(directions, self.control.probes, order)
+        self.refactor(templates)
+        return self._effort
+
+    def _deflated_enough(
+        self, templates: Templates, reduced: ReducedSystem, k: int, least: float
+    ) -> tuple[Effort, float]:
+        """Return the effort with the directions that make it cheapest, and the probes it wants."""
+        assert self._effort is not None
         best, wanted = self._effort, max(self._wanted_probes(), least)
         k = k if best.directions.shape[1] < k else 2 * k
-        while wanted > self._effort.probes and k <= min(control.max_deflation, reduced.q2 // 2):
-            self._effort = Effort(self._directions(reduced, k, 0.0), control.probes)
-            self.refactor(templates)
+        while wanted > self.control.probes and k <= min(self.control.max_deflation, reduced.q2 // 2):
+            tried = self._try(templates, reduced, k, best.order, 0.0)
             fewer = max(self._wanted_probes(), least)
             if self._cost(k, fewer) > self._cost(best.directions.shape[1], wanted):
                 break
             k *= 2
-            best, wanted = self._effort, fewer
-        probes = best.probes
-        while probes < control.max_probes and (wanted > probes or self._effort is not best):
-            probes = min(-(-int(wanted) // WIDTH) * WIDTH, control.max_probes)
-            best = self._effort = replace(best, probes=probes)
-            self.refactor(templates)
-            wanted = self._wanted_probes()
-        self._effort = replace(self._effort, grown=True)
+            best, wanted = tried, fewer
+        return best, wanted
 
     def _wanted_probes(self) -> float:
         """Return how many probes would bring the standard error to the aim."""
@@ -116,14 +140,14 @@ class IterativeSystem:
         double = 1.0 if self._kind is np.float64 else 2.0
         return 6.0 * double * deflation + 8.0 * probes
 
-    def _directions(self, reduced: ReducedSystem, k: int, noise: float) -> FloatArray:
+    def _directions(self, reduced: ReducedSystem, k: int, order: int, noise: float) -> FloatArray:
         rng = np.random.default_rng((self.control.seed, 1))
         start = rng.standard_normal((reduced.q2, max(k // 2, 1)))
         # where levels meet often, S has an eigenvalue close to 1 with nearly this vector
         start[:, 0] = np.concatenate(
             [np.sqrt(np.einsum("mkk->mk", L @ L.transpose(0, 2, 1)).ravel()) for L in reduced.L2]
         )
-        return krylov(reduced.apply, start, k, self._order, noise, self._kind)
+        return krylov(reduced.apply, start, k, order, noise, self._kind)
 
     def _probe_block(self, i: int) -> AnyArray:
         """Return the i-th block of Rademacher vectors, (q2, WIDTH), of -1 and 1."""
@@ -140,7 +164,7 @@ class IterativeSystem:
         self.templates = ()
         reduced = ReducedSystem(self.layout, templates)
         effort = self._effort
-        self._reduced = reduced
+        self._reduced, self._order = reduced, effort.order
         self._memo: tuple[FloatArray, FloatArray] | None = None
         self._found: Information | None = None
         self._solve_error = 0.0
@@ -163,7 +187,12 @@ class IterativeSystem:
 
     def _random(self, i: int, kind: type | None = None) -> Batch:
         kind = kind or self._kind
-        return self._batch(self._deflation.project(self._probe_block(i).astype(kind)), True)
+        try:
+            return self._batch(self._deflation.project(self._probe_block(i).astype(kind)), True)
+        except NumericalError:  # single precision does not see that an eigenvalue of S is below 1
+            if kind is np.float64:
+                raise
+            return self._random(i, np.float64)
 
     def _batch(self, B: AnyArray, random: bool) -> Batch:
         U, Y = self._reduced.raw(B)
