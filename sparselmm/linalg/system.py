@@ -14,6 +14,7 @@ from sparselmm.linalg.montecarlo import MonteCarlo
 
 if TYPE_CHECKING:
     from sparselmm.linalg.audit import AuditCost
+    from sparselmm.linalg.iterative.levels import LevelCovariances
 
 NEARLY_SINGULAR = 1e-3
 BATCH_CELLS = 4_000_000
@@ -167,6 +168,13 @@ class ApproximateSystem(PenalizedSystem, Protocol):
 
     def monte_carlo(self) -> MonteCarlo:
         """Return what is known of the error of log|M|."""
+        ...
+
+    def level_covariances(self, terms: tuple[int, ...], factors: Templates) -> LevelCovariances | None:
+        """Return R [M⁻¹]_ll R' of all levels of terms on the same levels, with standard errors.
+
+        R is block diagonal from ``factors``. None where the blocks are not estimated together: solve for them.
+        """
         ...
 
     def information_samples(self) -> tuple[FloatArray, ...]:
