@@ -67,7 +67,10 @@ class Tridiagonals:
         extended[:, :steps, :steps] = T
         extended[:, steps, steps - 1] = extended[:, steps - 1, steps] = self.beta[-1]
         extended[:, steps, steps] = node + delta
-        return self._quadrature(extended)
+        try:
+            return self._quadrature(extended)
+        except NumericalError:  # rounding has carried a Ritz value past the node
+            return np.full(len(T), -np.inf)
 
     def _quadrature(self, T: FloatArray) -> FloatArray:
         nodes, vectors = np.linalg.eigh(T)
@@ -133,7 +136,7 @@ def lanczos(
     alphas: list[FloatArray] = []
     betas: list[FloatArray] = []
     beta, eta, zeta = np.zeros_like(norms), np.ones_like(norms), norms.copy()
-    last: FloatArray | None = None
+    forms: FloatArray | None = None
     for step in range(MAX_STEPS):
         w = apply(v) if step else SB * scale.astype(kind)
         w -= before * beta.astype(kind)
@@ -150,15 +153,15 @@ def lanczos(
         following = np.sqrt(column_dots(w, w))
         alphas.append(alpha)
         betas.append(following)
-        found = Tridiagonals(np.array(alphas), np.array(betas), squares, order)
-        forms = found.forms()
         residual = np.abs(zeta / eta) * following
-        steady = last is not None and bool(np.all(np.abs(forms - last) < form_tolerance))
-        if steady and np.all(residual <= solve_tolerance * norms):
-            return LanczosResult(forms, X, found)
-        last = forms
+        if np.all(residual <= solve_tolerance * norms):  # the forms are as good soon after; each look costs step³
+            found = Tridiagonals(np.array(alphas), np.array(betas), squares, order)
+            forms, last = found.forms(), found.forms(step) if forms is None and step else forms
+            if last is not None and np.all(np.abs(forms - last) < form_tolerance):
+                return LanczosResult(forms, X, found)
         alive = following > np.finfo(kind).eps * 1e-3
         inverse = np.divide(1.0, following, out=np.zeros_like(following), where=alive)
         before, v = v, w * inverse.astype(kind)
         beta = np.where(alive, following, 0.0)
-    return LanczosResult(forms, X, found)
+    found = Tridiagonals(np.array(alphas), np.array(betas), squares, order)
+    return LanczosResult(found.forms(), X, found)

@@ -25,6 +25,7 @@ from sparselmm.linalg.iterative.deflation import Deflation, krylov
 from sparselmm.linalg.iterative.information import Batch, Information, information
 from sparselmm.linalg.iterative.lanczos import lanczos
 from sparselmm.linalg.iterative.layout import Layout, divide
+from sparselmm.linalg.iterative.levels import LevelCovariances, level_covariances
 from sparselmm.linalg.iterative.operator import ReducedSystem
 from sparselmm.linalg.iterative.second import cost_in_probes, sum_of_squares
 from sparselmm.linalg.iterative.solve import Solved, conjugate_gradients
@@ -170,10 +171,8 @@ class IterativeSystem:
         self._solve_error = 0.0
         batches = self._deflated(effort.directions)
         self._deflation = Deflation(effort.directions, np.concatenate([b.tridiagonals.alpha[0] for b in batches]))
-        for i in range(-(-effort.probes // WIDTH)):
-            batches.append(self._random(i))
-        self._batches = batches
-        self.samples = np.concatenate([b.forms for b in batches if b.random])
+        self._batches = batches + self._drawn(-(-effort.probes // WIDTH))
+        self.samples = np.concatenate([b.forms for b in self._batches if b.random])
         self._border.factor(templates, self._big_solve)
         if not (np.isfinite(reduced.logdet) and np.all(np.isfinite(self.samples))):
             raise NumericalError("the log-determinant of the penalized system is not finite")
@@ -185,14 +184,17 @@ class IterativeSystem:
             self._batch(np.ascontiguousarray(Q[:, a : a + 2 * WIDTH]), False) for a in range(0, Q.shape[1], 2 * WIDTH)
         ]
 
-    def _random(self, i: int, kind: type | None = None) -> Batch:
-        kind = kind or self._kind
+    def _drawn(self, blocks: int) -> list[Batch]:
         try:
-            return self._batch(self._deflation.project(self._probe_block(i).astype(kind)), True)
-        except NumericalError:  # single precision does not see that an eigenvalue of S is below 1
-            if kind is np.float64:
+            return [self._random(i, self._kind) for i in range(blocks)]
+        except NumericalError:
+            if self._kind is np.float64:
                 raise
-            return self._random(i, np.float64)
+        # single precision did not see that the eigenvalues of S are below 1: what it made of the others is no better
+        return [self._random(i, np.float64) for i in range(blocks)]
+
+    def _random(self, i: int, kind: type) -> Batch:
+        return self._batch(self._deflation.project(self._probe_block(i).astype(kind)), True)
 
     def _batch(self, B: AnyArray, random: bool) -> Batch:
         U, Y = self._reduced.raw(B)
@@ -300,6 +302,10 @@ class IterativeSystem:
         """Return the diagonal blocks of M⁻¹ = I - Λ'Z'V⁻¹ZΛ, one (m, k, k) array per term, estimated."""
         return tuple(np.eye(len(T)) - T.T @ blocks @ T for T, blocks in zip(self.templates, self.information_blocks()))
 
+    def level_covariances(self, terms: tuple[int, ...], factors: Templates) -> LevelCovariances | None:
+        """Return R [M⁻¹]_ll R' of all levels of terms on the same levels, estimated; None for those of the border."""
+        return level_covariances(self.gram, self._reduced, self._batches, self._border, terms, factors)
+
     def trace_products(self, directions: Sequence[tuple[int, FloatArray]]) -> FloatArray:
         """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j) by differences of `information_sums` along Ω + hB, same probes."""
         return traces_by_differences(self, directions)
@@ -333,7 +339,7 @@ class IterativeSystem:
             if not b.random
         )
         precision = 0.0
-        if self._kind is np.float32:
+        if random[0].B.dtype == np.float32:
             again = self._random(0, np.float64)
             precision = float(again.forms.mean() - random[0].forms.mean())
         return MonteCarlo(
