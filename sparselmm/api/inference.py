@@ -133,6 +133,7 @@ class Inference(Components):
         {'conf_low': 7.36, 'conf_high': 13.58}
         """
         check_interval(level, options)
+        method = method.lower() if isinstance(method, str) else method
         if method == "wald":
             if options:
                 raise ParameterError(f"Wald intervals take no {', '.join(options)}")

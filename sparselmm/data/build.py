@@ -21,6 +21,7 @@ from sparselmm.data.frame import Frame, as_frame
 from sparselmm.data.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.matrices import MatrixEncoding, learn_matrix
 from sparselmm.data.rows import UsedRows, check_na_action, missing_rows, usable_rows
+from sparselmm.data.texts import is_written_number, number_trouble
 from sparselmm.data.transforms import Value
 from sparselmm.exceptions import DataError, DataWarning, ParameterError, warn_user
 from sparselmm.formula.algebra import TermList, read_terms
@@ -28,6 +29,7 @@ from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Name, names
 from sparselmm.formula.spec import ModelSpec
 
+MANY_TEXTS = 10
 VectorInput = str | Sequence[float] | FloatArray | pd.Series | None
 
 
@@ -97,6 +99,7 @@ def build_design(
     fixed, sides = read_terms(spec.fixed), [read_terms(term.lhs) for term in spec.random]
     inputs = _gather(spec, evaluator, [fixed, *sides], weights, offset)
     _warn_about_gaps(spec, inputs.variables, evaluator)
+    _warn_about_texts(inputs.variables, frame)
     rows, messages = usable_rows(inputs.named(spec.response), inputs.weights, frame.index, na_action)
     values = {text: rows.take_value(value) for text, value in inputs.variables.items()}
     X, fixed_encoding = _fixed_matrix(fixed, values, len(rows), contrasts)
@@ -165,6 +168,18 @@ def _warn_about_gaps(spec: ModelSpec, variables: dict[str, Value], evaluator: Ev
         if missing.any():
             rows = describe_rows(np.flatnonzero(missing), frame.index)
             what = f"{text} has no value in {rows}, although its columns have; these rows are left out"
+            warn_user(what, DataWarning)
+
+
+def _warn_about_texts(variables: dict[str, Value], frame: Frame) -> None:
+    """Warn when a column of numbers became a factor because some entries could not be read."""
+    for text, value in variables.items():
+        node = parse_expression(text)
+        if not isinstance(value, Factor) or not isinstance(node, Name) or len(value.levels) < MANY_TEXTS:
+            continue
+        trouble = None if is_written_number(value.levels) else number_trouble(value.levels)
+        if trouble and node.name in frame and not isinstance(frame.series(node.name).dtype, pd.CategoricalDtype):
+            what = f"{text} is text, so each of its {len(value.levels)} values has a coefficient; {trouble}"
             warn_user(what, DataWarning)
 
 

@@ -14,6 +14,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.data.columns import Factor, is_missing, list_some, logical, to_column
 from sparselmm.data.contrasts import Contrast, level_text
 from sparselmm.data.frame import Frame
+from sparselmm.data.texts import with_trouble
 from sparselmm.data.transforms import CONSTANTS, ELEMENTWISE, FUNCTIONS, Basis, State, Value, as_factor, numbers
 from sparselmm.exceptions import DataError, FormulaError, SparseLMMError
 from sparselmm.formula.grammar import parse_expression
@@ -278,7 +279,7 @@ def numeric(value: Value, text: str) -> FloatArray:
     """
     if isinstance(value, Factor):
         kind = "truth values" if value.is_logical else f"text or categories ({list_some(value.levels, 5)})"
-        raise DataError(f"{text} must be numeric, but it holds {kind}")
+        raise DataError(with_trouble(f"{text} must be numeric, but it holds {kind}", value.levels))
     if isinstance(value, Basis):
         raise DataError(f"{text} must be one column of numbers, but it has {value.block.shape[1]}")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,8 +65,16 @@ class Frame:
         """Return a hint with the names nearest to an unknown one."""
         lowered = {n.lower(): n for n in self.names}
         near = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.6)
+        if not near:
+            near = [n for n in lowered if name.lower() in re.split(r"\W+", n)][:3]
         if near:
-            return "did you mean " + " or ".join(repr(lowered[n]) for n in near) + "?"
+            found = [lowered[n] for n in near]
+            ticks = (
+                " (names like this go in backticks)"
+                if any(not n.replace(".", "_").isidentifier() for n in found)
+                else ""
+            )
+            return "did you mean " + " or ".join(map(repr, found)) + f"?{ticks}"
         shown = ", ".join(self.names[:15]) + (", ..." if len(self.names) > 15 else "")
         return f"the columns are: {shown}" if self.names else "the data have no columns"
 
@@ -106,7 +115,7 @@ def _from_mapping(data: Mapping[Any, Any]) -> Frame:
     lengths: dict[str, int] = {}
     for key, values in data.items():
         array = values if isinstance(values, pd.Series | pd.Categorical | pd.Index) else _as_array(str(key), values)
-        columns[str(key)] = pd.Series(array).reset_index(drop=True)
+        columns[str(key)] = pd.Series(array, copy=False).reset_index(drop=True)
         lengths[str(key)] = len(columns[str(key)])
     if len(set(lengths.values())) > 1:
         raise DataError("the columns differ in length: " + ", ".join(f"{k!r} has {n}" for k, n in lengths.items()))
@@ -154,7 +163,7 @@ def _polars_series(values: Any, name: str) -> pd.Series:
         raise DataError(f"column {name!r} has the polars type {dtype}, which has no use in a model")
     if dtype == pl.Null:
         return pd.Series(np.full(len(values), np.nan))
-    return pd.Series(values.to_numpy())
+    return pd.Series(values.to_numpy(), copy=False)
 
 
 def _from_arrow(data: Any) -> Frame:

@@ -13,6 +13,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.data.columns import Column, Factor, factor_from_values, is_missing, list_some, logical
 from sparselmm.data.contrasts import Contrast, level_text, r_level_text
+from sparselmm.data.texts import with_trouble
 from sparselmm.exceptions import DataError, FormulaError
 
 State = dict[str, Any]
@@ -59,7 +60,8 @@ def numbers(value: Any, where: str) -> Any:
     """Return a value for arithmetic: arrays and scalars as they are, truth values as 0 and 1."""
     if isinstance(value, Factor):
         if not value.is_logical:
-            raise DataError(f"{where} needs numbers, but was given a factor with levels {list_some(value.levels, 5)}")
+            what = f"{where} needs numbers, but was given a factor with levels {list_some(value.levels, 5)}"
+            raise DataError(with_trouble(what, value.levels))
         return np.where(value.codes < 0, np.nan, value.codes.astype(np.float64))
     if isinstance(value, Basis):
         return value.block

@@ -66,7 +66,8 @@ class _Reader:
     def binding(self, token: Token) -> int | None:
         if token.kind != "op":
             if token.kind != "end":
-                raise self.error(token, f"expected an operator such as + before {token.value!r}")
+                ticks = "; names with spaces go in backticks" if token.kind == "name" else ""
+                raise self.error(token, f"expected an operator such as + before {token.value!r}{ticks}")
             return None
         if token.value.startswith("%"):
             return _SPECIAL

@@ -29,6 +29,7 @@ _HINTS = {
     "@": "the formula language has no '@'",
     "%": "an operator such as %in% is not closed",
 }
+_ODD = "names with such characters go in backticks"
 _ESCAPES = {"n": "\n", "t": "\t"}
 
 
@@ -56,9 +57,7 @@ def tokenize(source: str) -> list[Token]:
         found = _TOKEN.match(source, position)
         if found is None:
             char = source[position]
-            raise error_at(
-                source, position, f"cannot read {char!r} in the formula: {_HINTS.get(char, 'unknown character')}"
-            )
+            raise error_at(source, position, f"cannot read {char!r} in the formula: {_HINTS.get(char, _ODD)}")
         kind = str(found.lastgroup)
         if kind != "space":
             tokens.append(_token(kind, found.group(), found.start(), found.end()))

@@ -112,6 +112,7 @@ def test_plots_say_which_there_are(fit):
 def test_a_level_that_looks_like_alpha(fit):
     with pytest.raises(ParameterError, match=r"level=0\.95"):
         fit.conf_int(alpha=0.05)
+    assert fit.conf_int(method="Wald").equals(fit.conf_int())
     with pytest.warns(SparseLMMWarning, match=r"cover 5 %; for 95 % pass level=0\.95"):
         fit.conf_int(0.05)
 

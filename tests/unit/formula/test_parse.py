@@ -202,7 +202,7 @@ def test_dot_quotes_odd_names():
         ("y ~ {x} + (1|g)", "braces"),
         ("y ~ `x + (1|g)", "back-tick is not closed"),
         ("y ~ f('a) + (1|g)", "quote is not closed"),
-        ("y ~ x # comment", "unknown character"),
+        ("y ~ x # comment", "such characters go in backticks"),
         ("y ~ log(x, base=2, 3) + (1|g)", "positional argument follows"),
     ],
 )

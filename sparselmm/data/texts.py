@@ -1,0 +1,65 @@
+"""Numbers that came as text: how to tell, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+MOSTLY = 0.5
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+_WITH_UNIT = re.compile(r"[-+]?\d+(?:\.\d+)?\s*([^\d\s.,]+)")
+_SHOWN = 5
+
+
+def number_trouble(levels: pd.Index) -> str | None:
+    """Return why entries that look like numbers are text, with the remedy; None for other texts.
+
+    Examples
+    --------
+    >>> number_trouble(pd.Index(["1.5", "absent", "2.5", "3"]))
+    "all entries but 'absent' are numbers; read the file again with na_values=['absent']"
+    >>> number_trouble(pd.Index(["1,5", "2,5"]))
+    "the numbers have a decimal comma; read the file again with decimal=','"
+    >>> number_trouble(pd.Index(["5 kg", "6.5 kg"]))
+    "the numbers have a unit; take it off with data[...].str.removesuffix('kg').astype(float)"
+    >>> number_trouble(pd.Index(["a", "b", "3"])) is None
+    True
+    """
+    texts = [value.strip() for value in levels if isinstance(value, str)]
+    if not texts or len(texts) < len(levels):
+        return None
+    if all(map(_THOUSANDS.fullmatch, texts)):
+        return "the numbers have commas between thousands; read the file again with thousands=','"
+    if any(map(_DECIMAL_COMMA.fullmatch, texts)) and all(_is_number(t.replace(",", ".")) for t in texts):
+        return "the numbers have a decimal comma; read the file again with decimal=','"
+    units = {found[1] if (found := _WITH_UNIT.fullmatch(text)) else None for text in texts}
+    if len(units) == 1 and None not in units:
+        return f"the numbers have a unit; take it off with data[...].str.removesuffix({units.pop()!r}).astype(float)"
+    bad = [text for text in texts if not _is_number(text)]
+    if not bad:
+        return "its entries are numbers written as text; turn them into numbers with pandas.to_numeric"
+    if len(bad) < MOSTLY * len(texts):
+        named = ", ".join(map(repr, bad[:_SHOWN])) + (f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
+        return f"all entries but {named} are numbers; read the file again with na_values={bad[:_SHOWN]}"
+    return None
+
+
+def with_trouble(what: str, levels: pd.Index) -> str:
+    """Return an error's text, with the reason why numbers are text where there is one."""
+    trouble = number_trouble(levels)
+    return f"{what}; {trouble}" if trouble else what
+
+
+def is_written_number(levels: pd.Index) -> bool:
+    """Whether every entry is a number as it stands, as after ``astype(str)``."""
+    return all(isinstance(value, str) and _is_number(value) for value in levels)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
