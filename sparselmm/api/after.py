@@ -18,7 +18,7 @@ from sparselmm.data import EncodingSpec
 from sparselmm.data.frame import as_frame
 from sparselmm.exceptions import ParameterError
 from sparselmm.frames import modes_by_label, pad_rows
-from sparselmm.inference.condvar import ConditionalModes, label_covariances, tidy_modes
+from sparselmm.inference.condvar import ConditionalModes, Levels, chosen_levels, label_covariances, tidy_modes
 from sparselmm.inference.joint import JointCovariance, TermPart, joint_covariance
 from sparselmm.inference.predict import Effects, Predicted, check_level, point, result_effects
 from sparselmm.inference.rows import Rows, Selection, check_positive, design_rows, encode_rows, select_effects
@@ -62,13 +62,17 @@ class AfterFit(Predictor):
     # --- random effects ------------------------------------------------------------------------
 
     @overload
-    def ranef(self, condvar: Literal[False] = False) -> dict[str, pd.DataFrame]: ...
+    def ranef(self, condvar: Literal[False] = False, levels: Levels | None = None) -> dict[str, pd.DataFrame]: ...
     @overload
-    def ranef(self, condvar: Literal[True]) -> dict[str, ConditionalModes]: ...
+    def ranef(self, condvar: Literal[True], levels: Levels | None = None) -> dict[str, ConditionalModes]: ...
     @overload
-    def ranef(self, condvar: bool) -> dict[str, pd.DataFrame] | dict[str, ConditionalModes]: ...
+    def ranef(
+        self, condvar: bool, levels: Levels | None = None
+    ) -> dict[str, pd.DataFrame] | dict[str, ConditionalModes]: ...
 
-    def ranef(self, condvar: bool = False) -> dict[str, pd.DataFrame] | dict[str, ConditionalModes]:
+    def ranef(
+        self, condvar: bool = False, levels: Levels | None = None
+    ) -> dict[str, pd.DataFrame] | dict[str, ConditionalModes]:
         """Return the conditional modes per grouping label, with their covariances on request.
 
         Parameters
@@ -78,6 +82,15 @@ class AfterFit(Predictor):
             ``modes`` (that table), ``cov`` (levels, K, K), ``cov_by_term`` and ``sd``. The covariances are
             those given y and the estimated parameters, as lme4's ``condVar``; they leave out the
             uncertainty of β, which `predict` includes.
+        levels : mapping, optional
+            Levels that are wanted by grouping label, None for all of a label; labels that are not named
+            are left out.
+
+        Notes
+        -----
+        After a fit by the iterative solver the covariances of chosen levels are exact, by solving for
+        them (up to 5,000 columns of Z). Those of all levels are estimated with the probes of the fit:
+        ``exact`` is then False, and ``cov_error`` and ``sd_error`` are their Monte Carlo standard errors.
 
         Examples
         --------
@@ -85,27 +98,34 @@ class AfterFit(Predictor):
         >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
         >>> fit.ranef()["Subject"].loc["308"].round(3).to_dict()
         {'Intercept': 2.259, 'Days': 9.199}
-        >>> fit.ranef(condvar=True)["Subject"].sd.loc["308"].round(3).to_dict()
+        >>> found = fit.ranef(condvar=True, levels={"Subject": ["308", "309"]})
+        >>> found["Subject"].sd.loc["308"].round(3).to_dict()
         {'Intercept': 12.071, 'Days': 2.305}
         """
         modes = modes_by_label(self.result)
+        wanted = chosen_levels({label: frame.index for label, frame in modes.items()}, levels)
+        shown = {label: modes[label] if at is None else modes[label].iloc[at] for label, at in wanted.items()}
         if not condvar:
-            return modes
+            return shown
         terms = self.result.design.terms
-        groups = [[t for t, term in enumerate(terms) if term.label == label] for label in modes]
-        covariances = label_covariances(self._joint(), self.result.sigma, groups)
+        groups = [[t for t, term in enumerate(terms) if term.label == label] for label in shown]
+        found = label_covariances(self._joint(), self.result.sigma, groups, list(wanted.values()))
         return {
-            label: ConditionalModes(frame, cov, {terms[t].name: block for t, block in zip(group, blocks)})
-            for (label, frame), group, (cov, blocks) in zip(modes.items(), groups, covariances)
+            label: ConditionalModes(
+                frame, cov.whole, {terms[t].name: block for t, block in zip(group, cov.by_term())}, cov.error
+            )
+            for (label, frame), group, cov in zip(shown.items(), groups, found)
         }
 
-    def ranef_table(self, level: float = 0.95) -> pd.DataFrame:
+    def ranef_table(self, level: float = 0.95, levels: Levels | None = None) -> pd.DataFrame:
         """Return the random effects as one tidy table.
 
         Parameters
         ----------
         level : float
             Coverage of the normal intervals.
+        levels : mapping, optional
+            As for `ranef`, where it is said when the standard deviations are estimates.
 
         Returns
         -------
@@ -113,7 +133,7 @@ class AfterFit(Predictor):
             One row per level and coefficient: ``grp``, ``term``, ``level``, ``estimate``, ``std_dev``,
             ``conf_low``, ``conf_high``.
         """
-        return tidy_modes(self.ranef(condvar=True), check_level(level))
+        return tidy_modes(self.ranef(condvar=True, levels=levels), check_level(level))
 
     # --- simulation ----------------------------------------------------------------------------------
 

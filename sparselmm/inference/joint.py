@@ -21,6 +21,7 @@ from scipy.linalg import solve_triangular
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.crossproducts import Basis
+from sparselmm.inference.solutions import refuse_many
 from sparselmm.linalg.blocks import BlockGram, apply_factor
 from sparselmm.linalg.system import PenalizedSystem
 from sparselmm.pls import Engine
@@ -121,7 +122,7 @@ def joint_covariance(engine: Engine, par: FloatArray) -> JointCovariance:
     @contextmanager
     def opened() -> Iterator[PenalizedSystem]:
         with engine.locked() as pls:
-            pls.system.refactor(templates)
+            pls.factor(templates)
             yield pls.system
 
     parts = tuple(np.split(cross, gram.offsets[1:-1]))
@@ -161,8 +162,14 @@ class InverseEntries:
 
     def quadratic(self, parts: Sequence[Part | None], n: int) -> FloatArray:
         """Return c'M⁻¹c for each of n rows, (n,), c from the parts of the terms present."""
-        if any(isinstance(part, MatrixPart) for part in parts) or n <= min(DIRECT_SHARE * self._gram.q, DIRECT_ROWS):
-            return self._direct(parts, n)
+        few = n <= min(DIRECT_SHARE * self._gram.q, DIRECT_ROWS)
+        if not few:
+            with self._joint.open() as system:
+                exact = system.exact
+            if not exact:
+                return self._by_touched(parts, n)
+        if few or any(isinstance(part, MatrixPart) for part in parts):
+            return self._forms(self._rows(parts, n))
         centred = {
             t: TermPart(part.codes, part.Z @ C)
             for t, (part, C) in enumerate(zip(parts, self._joint.maps))
@@ -170,19 +177,63 @@ class InverseEntries:
         }
         return self._by_pairs(centred, n)
 
-    def _direct(self, parts: Sequence[Part | None], n: int) -> FloatArray:
-        """Return the same by one right-hand side per row."""
+    def _rows(self, parts: Sequence[Part | None], n: int) -> sp.csr_array:
+        """Return the rows c', (n, q)."""
         gram, factors = self._gram, self._joint.factors
         blocks = {t: part.sparse(gram.m[t], factors[t]) for t, part in enumerate(parts) if part is not None}
         empty = [sp.csr_array((n, int(size))) for size in gram.sizes]
-        C = sp.csr_array(sp.hstack([blocks.get(t, e) for t, e in enumerate(empty)], format="csr"))
-        out = np.empty(n)
-        step = max(1, BATCH_CELLS // gram.q)
+        return sp.csr_array(sp.hstack([blocks.get(t, e) for t, e in enumerate(empty)], format="csr"))
+
+    def _forms(self, C: sp.csr_array) -> FloatArray:
+        """Return c'M⁻¹c for each row of a sparse matrix by one right-hand side each."""
+        out = np.empty(C.shape[0])
+        step = max(1, BATCH_CELLS // self._gram.q)
         with self._joint.open() as system:
-            for a in range(0, n, step):
+            for a in range(0, len(out), step):
                 columns = np.ascontiguousarray(C[a : a + step].T.toarray())
                 out[a : a + step] = system.quadratic(columns, 1)[:, 0, 0]
         return out
+
+    def _by_touched(self, parts: Sequence[Part | None], n: int) -> FloatArray:
+        """Return the same by one right-hand side per row or per column that some row touches, if they are few."""
+        C = self._rows(parts, n)
+        touched = np.unique(C.indices)
+        instead = "ask for fewer rows (newdata=)"
+        refuse_many(min(n, len(touched)), f"standard errors for {n:,} rows", instead)
+        if n <= len(touched):
+            return self._forms(C)
+        B, small, out = self.between(touched), sp.csr_array(C[:, touched]), np.empty(n)
+        step = max(1, BATCH_CELLS // len(touched))
+        for a in range(0, n, step):
+            some = small[a : a + step]
+            out[a : a + step] = np.asarray(some.multiply(some @ B).sum(axis=1)).ravel()
+        return out
+
+    def _unit_solutions(self, columns: IntArray) -> Iterator[tuple[int, FloatArray]]:
+        """Yield where a batch starts and its columns of M⁻¹, (q, b)."""
+        step = max(1, BATCH_CELLS // self._gram.q)
+        with self._joint.open() as system:
+            for a in range(0, len(columns), step):
+                here = columns[a : a + step]
+                E = np.zeros((self._gram.q, len(here)))
+                E[here, np.arange(len(here))] = 1.0
+                yield a, system.solve(E)
+
+    def between(self, columns: IntArray) -> FloatArray:
+        """Return the entries of M⁻¹ between some columns of Z, (c, c), by solutions for them."""
+        out = np.empty((len(columns), len(columns)))
+        for a, found in self._unit_solutions(columns):
+            out[:, a : a + found.shape[1]] = found[columns]
+        return out
+
+    def diagonal_blocks(self, columns: IntArray) -> FloatArray:
+        """Return the entries of M⁻¹ within each row of columns of Z, (b, K) -> (b, K, K)."""
+        b, K = columns.shape
+        out = np.empty((b * K, K))
+        for a, found in self._unit_solutions(columns.ravel()):
+            here = np.arange(a, a + found.shape[1])
+            out[here] = found[columns[here // K], np.arange(len(here))[:, None]]
+        return out.reshape(b, K, K)
 
     def _by_pairs(self, parts: dict[int, TermPart], n: int) -> FloatArray:
         out = np.zeros(n)
@@ -261,13 +312,8 @@ class InverseEntries:
         gram, k = self._gram, self._gram.k[t]
         columns = (gram.offsets[t] + levels[:, None] * k + np.arange(k)).ravel()
         out = np.empty((gram.q, len(columns)))
-        step = max(1, BATCH_CELLS // gram.q)
-        with self._joint.open() as system:
-            for a in range(0, len(columns), step):
-                here = columns[a : a + step]
-                E = np.zeros((gram.q, len(here)))
-                E[here, np.arange(len(here))] = 1.0
-                out[:, a : a + len(here)] = system.solve(E)
+        for a, found in self._unit_solutions(columns):
+            out[:, a : a + found.shape[1]] = found
         return out
 
 
