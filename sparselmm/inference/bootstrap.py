@@ -253,7 +253,7 @@ def run_batches(
     try:
         from joblib import Parallel, delayed
     except ImportError as error:
-        raise BackendError(f"n_jobs other than 1 needs joblib ({error}): pip install 'sparselmm[parallel]'") from error
+        raise BackendError(f"n_jobs other than 1 needs joblib ({error}): pip install joblib") from error
     made = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(run)(batch) for batch in batches)
     return list(_shown(made, len(batches), progress))
 

@@ -25,7 +25,7 @@ def pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise BackendError(f"plots need matplotlib ({error}): pip install 'sparselmm[plots]'") from error
+        raise BackendError(f"plots need matplotlib ({error}): pip install matplotlib") from error
     return plt
 
 
