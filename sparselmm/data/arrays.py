@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sparselmm._typing import AnyArray, BoolArray, FloatArray, frozen
+from sparselmm._typing import AnyArray, FloatArray, frozen
 from sparselmm.data.assemble import RowData, assemble, check_weights
 from sparselmm.data.codes import as_codes
 from sparselmm.data.columns import Factor, to_grouping
@@ -23,21 +23,16 @@ from sparselmm.exceptions import DataError, ParameterError
 _KEYS = frozenset({"groups", "Z", "matrix", "k", "name", "structure", "columns", "levels"})
 
 
-@dataclass(frozen=True)
-class _Input:
-    """One random term on all rows, with NaN where something is missing."""
+def _length(term: DesignTerm) -> int:
+    return len(term.codes) if isinstance(term, GroupedTerm) else int(term.matrix.shape[0])
 
-    term: DesignTerm
-    missing: BoolArray | None = None
 
-    @property
-    def length(self) -> int:
-        return len(self.term.codes) if isinstance(self.term, GroupedTerm) else self.term.matrix.shape[0]
-
-    def values(self) -> list[Value]:
-        """Return what must be present and finite."""
-        values: list[Value] = [Basis(self.term.Z, ())] if isinstance(self.term, GroupedTerm) else []
-        return values + ([np.where(self.missing, np.nan, 0.0)] if self.missing is not None else [])
+def _values(term: DesignTerm) -> list[Value]:
+    """Return what must be present and finite."""
+    if not isinstance(term, GroupedTerm):
+        return []
+    codes = Factor(term.codes, term.levels)
+    return [codes] if is_ones_column(term.Z) else [Basis(term.Z, ()), codes]
 
 
 def design_from_arrays(
@@ -91,13 +86,13 @@ def design_from_arrays(
     shift = None if offset is None else _vector(offset, "offset", n)
     check_weights(prior, index)
     named: list[tuple[str, Value]] = [(response_name, response), ("X", Basis(matrix, ()))]
-    named += [(f"the random term {item.term.label}", value) for item in inputs for value in item.values()]
+    named += [(f"the random term {term.label}", value) for term in inputs for value in _values(term)]
     named += [(name, v) for name, v in (("weights", prior), ("offset", shift)) if v is not None]
     rows, messages = usable_rows(named, prior, index, na_action)
     data = RowData(rows, index, na_action, response_name, response, prior, shift)
-    ordered = _name_terms(sorted((_take(item.term, rows) for item in inputs), key=lambda term: -term.m))
+    ordered = _name_terms(sorted((_take(term, rows) for term in inputs), key=lambda term: -term.m))
     used = _copied(matrix, rows)
-    constant = bool(used.size) and bool(((used == used[0]) & (used != 0)).all(axis=0).any())
+    constant = any(x[0] != 0 and bool((x == x[0]).all()) for x in used.T)
     return assemble(data, used, names, ordered, constant, messages)[1]
 
 
@@ -134,25 +129,25 @@ def _fixed(X: Any, n: int, column_names: Sequence[str] | None) -> tuple[FloatArr
     return matrix, names
 
 
-def _read_term(given: Any, i: int, n: int) -> _Input:
+def _read_term(given: Any, i: int, n: int) -> DesignTerm:
     """Return one random term from any of the accepted forms."""
     if isinstance(given, GroupedTerm | SparseTerm):
-        item = _Input(given, given.codes < 0 if isinstance(given, GroupedTerm) else None)
+        term: DesignTerm = given
         if isinstance(given, GroupedTerm) and len(given.codes) and given.codes.max() >= given.m:
             raise DataError(f"the random term {given.label} has the code {given.codes.max()} for {given.m} levels")
     elif isinstance(given, Mapping):
-        item = _from_dict(dict(given), i)
+        term = _from_dict(dict(given), i)
     elif isinstance(given, tuple) and len(given) in (2, 3):
         first, second = ("matrix", "k") if sp.issparse(given[0]) else ("groups", "Z")
-        item = _from_dict(dict(zip((first, second, "name"), given)), i)
+        term = _from_dict(dict(zip((first, second, "name"), given)), i)
     else:
         raise ParameterError(f"random term {i} must be (groups, Z), (sparse matrix, k), a dict or a term object")
-    if item.length != n:
-        raise DataError(f"the random term {item.term.label} has {item.length} rows, but y has {n}")
-    return item
+    if _length(term) != n:
+        raise DataError(f"the random term {term.label} has {_length(term)} rows, but y has {n}")
+    return term
 
 
-def _from_dict(options: dict[str, Any], i: int) -> _Input:
+def _from_dict(options: dict[str, Any], i: int) -> DesignTerm:
     unknown = set(options) - _KEYS
     if unknown or ("groups" in options) == ("matrix" in options):
         extra = f"; unknown: {', '.join(map(str, unknown))}" if unknown else ""
@@ -171,11 +166,11 @@ def _coefficients(options: dict[str, Any], name: str, k: int, intercept: bool) -
     return tuple(map(str, given))
 
 
-def _from_groups(options: dict[str, Any], name: str, structure: str) -> _Input:
+def _from_groups(options: dict[str, Any], name: str, structure: str) -> DesignTerm:
     groups, Z = options["groups"], options.get("Z")
     if np.ndim(groups) != 1:
         raise DataError(f"the groups of the random term {name} must have one dimension, not {np.ndim(groups)}")
-    factor = to_grouping(pd.Series(groups).reset_index(drop=True), name).drop_unused()
+    factor = to_grouping(pd.Series(groups, copy=False).reset_index(drop=True), name).drop_unused()
     intercept = Z is None
     try:
         values = ones_column(len(factor)) if intercept else np.array(Z, dtype=np.float64, order="C")
@@ -188,11 +183,10 @@ def _from_groups(options: dict[str, Any], name: str, structure: str) -> _Input:
         )
     labels = options.get("columns") if not isinstance(Z, pd.DataFrame) else options.get("columns", list(Z.columns))
     columns = _coefficients({"columns": labels}, name, values.shape[1], intercept)
-    term = GroupedTerm(name, name, structure, columns, factor.levels, factor.codes, values)
-    return _Input(term, factor.codes < 0)
+    return GroupedTerm(name, name, structure, columns, factor.levels, factor.codes, values)
 
 
-def _from_matrix(options: dict[str, Any], name: str, structure: str) -> _Input:
+def _from_matrix(options: dict[str, Any], name: str, structure: str) -> DesignTerm:
     try:
         matrix = sp.csr_array(options["matrix"], dtype=np.float64)
         k = int(options.get("k", 1))
@@ -210,7 +204,7 @@ def _from_matrix(options: dict[str, Any], name: str, structure: str) -> _Input:
     if len(levels) != m:
         raise DataError(f"the random term {name} has {len(levels)} level names for {m} levels")
     columns = _coefficients(options, name, k, intercept=k == 1)
-    return _Input(SparseTerm(name, name, structure, columns, levels, matrix))
+    return SparseTerm(name, name, structure, columns, levels, matrix)
 
 
 def _take(term: DesignTerm, rows: UsedRows) -> DesignTerm:

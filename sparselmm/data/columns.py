@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -127,7 +127,8 @@ def to_column(values: pd.Series, name: str) -> Column:
     values = _plain(values)
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return factor_from_categories(values.cat.codes.to_numpy(), dtype.categories)
+        # not .cat.codes, which copies
+        return factor_from_categories(cast(pd.Categorical, values.array).codes, dtype.categories)
     if pd.api.types.is_bool_dtype(dtype):
         missing = values.isna().to_numpy()
         plain = values.to_numpy() if dtype == np.bool_ else values.fillna(False).to_numpy(dtype=np.bool_)
