@@ -81,6 +81,15 @@ MIXEDLM_ARGUMENTS = {
     "na_action": "missing='drop' (default) or 'none' says what becomes of missing values",
 }
 
+#: Names of statsmodels' results, and where their content is.
+RESULT_NAMES = {
+    "wald_test_terms": "lmm.anova()",
+    "get_prediction": "lmm.predict(data, se=True)",
+    "mle_retvals": "lmm.optimizer_report",
+    "remove_data": "lmm.save(path), a file without data",
+    "hist": "lmm.optimizer_report",
+}
+
 _INTERVAL_BELOW = 0.5
 
 
@@ -88,6 +97,20 @@ def fit_hint(name: str) -> str:
     """Return the text of the error for an unknown attribute of a fit."""
     known = FIT_NAMES.get(name)
     return f"a fit has no attribute {name!r}" + (f"; it is called {known} here" if known else "")
+
+
+def result_hint(name: str) -> str:
+    """Return the text of the error for an unknown attribute of statsmodels' kind of result.
+
+    >>> result_hint("df_resid")
+    "MixedLMResults has no attribute 'df_resid'; there is lmm.df_resid"
+    """
+    from sparselmm.api.fit import MixedModelFit
+
+    text = f"MixedLMResults has no attribute {name!r}"
+    if name in RESULT_NAMES:
+        return f"{text}; there is {RESULT_NAMES[name]}"
+    return f"{text}; there is lmm.{name}" if not name.startswith("_") and hasattr(MixedModelFit, name) else text
 
 
 def package_hint(name: str) -> str:

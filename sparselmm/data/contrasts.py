@@ -39,9 +39,9 @@ class Contrast:
     kind: str
     base: object = None
 
-    def __call__(self, base: object = None) -> Contrast:
-        """Return the same kind with a base level: ``contr.treatment("b")``."""
-        return Contrast(self.kind, base)
+    def __call__(self, base: object = None, *, reference: object = None) -> Contrast:
+        """Return the same kind with a base level: ``contr.treatment("b")``, patsy's ``Treatment(reference="b")``."""
+        return Contrast(self.kind, base if reference is None else reference)
 
 
 def level_text(level: object) -> str:

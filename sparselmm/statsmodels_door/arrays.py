@@ -67,11 +67,11 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
     re_names: tuple[str, ...] = ()
     if exog_re is not None or not vc_names:
         re_names = (GROUP,) if exog_re is None else _re_names(exog_re)
-        Z = None if exog_re is None else np.asarray(exog_re, dtype=float).reshape(n, -1)
+        Z = None if exog_re is None else _numbers(exog_re, n, "exog_re")
         terms.append({"groups": np.asarray(groups), "Z": Z, "name": GROUP, "columns": list(re_names)})
     order = np.split(np.argsort(factor.codes, kind="stable"), np.cumsum(np.bincount(factor.codes + 1)))[1:-1]
     components = [_component(name, matrices[name], order, factor, n) for name in vc_names]
-    X = np.asarray(exog, dtype=float).reshape(n, -1)
+    X = _numbers(exog, n, "exog")
     labels = [*([GROUP] if re_names else []), *vc_names]
     lmm = LinearMixedModel.from_arrays(
         endog, X, [*terms, *(c.term for c in components)], column_names=_column_names(exog, X)
@@ -84,6 +84,18 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
     vcs = tuple(_members(t, c, design.terms[t]) for t, c in zip(where, components, strict=True))
     endog_name = str(getattr(endog, "name", None) or "y")
     return Translation(lmm, factor.levels, factor.codes[design.rows], re_names, re, vc_names, vcs, endog_name)
+
+
+def _numbers(given: Any, n: int, what: str) -> FloatArray:
+    """Return a matrix of n rows."""
+    try:
+        return np.asarray(given, dtype=float).reshape(n, -1)
+    except (TypeError, ValueError) as error:
+        shape = np.shape(given)
+        raise DataError(
+            f"{what} must be a matrix of numbers with {n} rows ({error}); it has the shape {shape}. "
+            "Factors are coded by slm.mixedlm, which takes a formula"
+        ) from error
 
 
 def _column_names(exog: Any, X: FloatArray) -> list[str]:

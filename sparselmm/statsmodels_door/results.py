@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from scipy.special import ndtr, ndtri
 
 from sparselmm._typing import FloatArray
 from sparselmm.api import MixedModelFit
+from sparselmm.api.hints import result_hint
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.joint import joint_covariance
 from sparselmm.inference.sdcor import variance_entries
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sparselmm.statsmodels_door.model import MixedLM
 
 VTYPES = ("re", "vc")
+ROUNDING = 1e-12
 REACHES = (3.0, 6.0, 12.0, 24.0, 48.0)  # how far profiles are followed, in units of zeta, until they reach
 
 
@@ -162,16 +164,20 @@ class MixedLMResults:
     @cached_property
     def bse(self) -> pd.Series[float]:
         """Standard errors of `params`; NaN for a variance of zero."""
-        return self._positive(np.diag(self.cov_params()))
+        return self._roots(np.diag(self.cov_params()), 1.0)
 
     @cached_property
     def bse_re(self) -> pd.Series[float]:
         """Standard errors of the entries of `cov_re` and of `vcomp`; NaN for a variance of zero."""
-        return self._positive(np.diag(self._random_cov(True)), self.k_fe)
+        return self._roots(np.diag(self._random_cov(True)), self.scale)
 
-    def _positive(self, variances: FloatArray, first: int = 0) -> pd.Series[float]:
-        values = np.sqrt(np.where(variances > 0, variances, np.nan))
-        return pd.Series(values, index=pd.Index(self.param_names[first:], dtype=object))
+    def _roots(self, variances: FloatArray, unit: float) -> pd.Series[float]:
+        """Return roots; NaN for those of the random part that are nothing but rounding in the unit given."""
+        first = len(self.param_names) - len(variances)
+        names = self.param_names[first:]
+        zero = np.sqrt(variances.clip(min=0.0)) <= ROUNDING * unit
+        zero[: self.k_fe - first] = False
+        return pd.Series(np.sqrt(np.where(zero, np.nan, variances)), index=pd.Index(names, dtype=object))
 
     @property
     def tvalues(self) -> pd.Series[float]:
@@ -371,6 +377,11 @@ class MixedLMResults:
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
+
+    if not TYPE_CHECKING:  # type checkers know the names
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(result_hint(name))
 
     def __repr__(self) -> str:
         return f"<MixedLMResults by {self.method}: {self.nobs} rows; log-likelihood {self.llf:.4f}>"

@@ -54,6 +54,10 @@ class MixedLMSummary:
         lines = [TITLE.center(width).rstrip(), "=" * width, *head, "-" * width, *body, "=" * width, *self.notes]
         return "\n".join(line.rstrip() for line in lines)
 
+    def as_html(self) -> str:
+        """Return the summary as HTML, as notebooks show it."""
+        return self._repr_html_()
+
     def __str__(self) -> str:
         return self.as_text()
 

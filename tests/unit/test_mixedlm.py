@@ -274,3 +274,36 @@ def test_conditional_covariances_are_those_of_the_dense_formula(schools, cells, 
     for label, found in result.random_effects_cov.items():
         at = [int(np.flatnonzero(b == value)[0]) for value in result.random_effects[label]]
         np.testing.assert_allclose(found, dense[np.ix_(at, at)], atol=1e-10)
+
+
+def test_names_of_statsmodels_that_are_elsewhere():
+    result = slm.mixedlm("Yield ~ 1", slm.load_dataset("dyestuff"), groups="Batch").fit()
+    for name, place in [("df_resid", "lmm.df_resid"), ("get_prediction", "lmm.predict"), ("plot", "lmm.plot")]:
+        with pytest.raises(AttributeError, match=f"there is {place}"):
+            getattr(result, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'zzz'$"):
+        _ = result.zzz
+    assert result.summary().as_html() == result._repr_html_()
+
+
+def test_a_base_level_in_patsys_words(schools):
+    found = slm.mixedlm("y ~ C(room, Treatment(reference='c'))", schools, groups="school").fit()
+    same = slm.mixedlm("y ~ C(room, contr.treatment('c'))", schools, groups="school").fit()
+    np.testing.assert_allclose(found.fe_params, same.fe_params)
+
+
+def test_arrays_that_are_not_numbers(schools):
+    with pytest.raises(exceptions.DataError, match=r"exog must be a matrix of numbers.*slm\.mixedlm"):
+        slm.MixedLM(schools["y"], schools[["room"]], schools["school"])
+    with pytest.raises(exceptions.DataError, match="exog_re must be a matrix of numbers"):
+        slm.MixedLM(schools["y"], schools[["x"]], schools["school"], exog_re=np.ones(7))
+
+
+@pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SingularFitWarning")
+def test_variances_that_are_zero_but_for_rounding_have_no_standard_error():
+    data = pd.DataFrame({"g": np.repeat(range(8), 6), "x": np.tile(np.arange(6.0), 8)})
+    data["y"] = data["x"] + np.random.default_rng(4).normal(size=48)
+    data["y"] -= data.groupby("g")["y"].transform("mean")
+    result = slm.mixedlm("y ~ x", data, groups="g").fit()
+    assert result.bse_re.isna().all()
+    assert result.bse.notna().tolist() == [True, True, False]
