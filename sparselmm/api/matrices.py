@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.crossproducts import CrossProducts
-from sparselmm.exceptions import ParameterError
+from sparselmm.exceptions import ParameterError, UnsupportedError
 from sparselmm.linalg import make_system
 from sparselmm.linalg.blocks import apply_transposed
 from sparselmm.model import Problem
@@ -52,6 +52,12 @@ class Matrices:
     def _cholesky(self) -> tuple[Any, Any]:
         """Return L and P in the user's coordinates."""
         parameters = self.problem.engine.parameters
+        with self.problem.engine.locked() as pls:
+            if not pls.system.exact:
+                raise UnsupportedError(
+                    "L, P and RZX belong to a Cholesky factor of all random effects, which the iterative solver does "
+                    "not make; fit with solver='schur' or 'cholmod' if the design allows (RX, Lambda and Z are here)"
+                )
         templates = parameters.reported_templates(self.result.par)
         if not any(self.problem.engine.crossproducts.centres):
             with self.problem.engine.locked() as pls:

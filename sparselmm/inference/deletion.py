@@ -22,6 +22,7 @@ from scipy.linalg import lapack, solve_triangular
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.crossproducts import Basis
 from sparselmm.data.design import Design
+from sparselmm.inference.solutions import refuse_many
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
 from sparselmm.linalg.rank import triangular_factor
 from sparselmm.linalg.system import PenalizedSystem
@@ -215,7 +216,14 @@ def touched_columns(
     layers = _layers(touched, component)
     widths = [max(len(touched[g]) for g in layer) for layer in layers]
     union = np.unique(np.concatenate(touched))
-    if len(union) < sum(widths) and len(union) * gram.q * (2 if products else 1) <= KEPT_CELLS:
+    kept = len(union) < sum(widths) and len(union) * gram.q * (2 if products else 1) <= KEPT_CELLS
+    if not system.exact:
+        refuse_many(
+            len(union) if kept else sum(widths),
+            f"leaving out {len(touched):,} groups one by one",
+            "give group= an array that names a few groups and is missing (None) for all other rows",
+        )
+    if kept:
         yield from _from_kept(system, templates, touched, union, products)
         return
     members = _members(component)

@@ -161,7 +161,13 @@ class InverseEntries:
         return out if key == (t, s) else out.transpose(0, 2, 1)
 
     def quadratic(self, parts: Sequence[Part | None], n: int) -> FloatArray:
-        """Return c'M⁻¹c for each of n rows, (n,), c from the parts of the terms present."""
+        """Return c'M⁻¹c for each of n rows, (n,), c from the parts of the terms present.
+
+        Raises
+        ------
+        UnsupportedError
+            For too many rows of a system without a factor.
+        """
         few = n <= min(DIRECT_SHARE * self._gram.q, DIRECT_ROWS)
         if not few:
             with self._joint.open() as system:
@@ -196,10 +202,10 @@ class InverseEntries:
 
     def _by_touched(self, parts: Sequence[Part | None], n: int) -> FloatArray:
         """Return the same by one right-hand side per row or per column that some row touches, if they are few."""
+        touched = self._touched(parts)
+        instead = "ask for fewer rows with fit.predict(newdata, se=True) (a leverage is weight·se²/σ²)"
+        refuse_many(min(n, len(touched)), f"the variances of the fitted values of {n:,} rows", instead)
         C = self._rows(parts, n)
-        touched = np.unique(C.indices)
-        instead = "ask for fewer rows (newdata=)"
-        refuse_many(min(n, len(touched)), f"standard errors for {n:,} rows", instead)
         if n <= len(touched):
             return self._forms(C)
         B, small, out = self.between(touched), sp.csr_array(C[:, touched]), np.empty(n)
@@ -208,6 +214,19 @@ class InverseEntries:
             some = small[a : a + step]
             out[a : a + step] = np.asarray(some.multiply(some @ B).sum(axis=1)).ravel()
         return out
+
+    def _touched(self, parts: Sequence[Part | None]) -> IntArray:
+        """Return the columns of Z that the rows of the parts touch."""
+        gram, found = self._gram, np.zeros(self._gram.q, dtype=bool)
+        for part, first, last, k in zip(parts, gram.offsets, gram.offsets[1:], gram.k):
+            if isinstance(part, MatrixPart):
+                levels = part.matrix.indices // k
+            elif part is not None:
+                levels = part.codes[part.codes >= 0]
+            else:
+                continue
+            found[first:last].reshape(-1, k)[levels] = True
+        return np.flatnonzero(found)
 
     def _unit_solutions(self, columns: IntArray) -> Iterator[tuple[int, FloatArray]]:
         """Yield where a batch starts and its columns of M⁻¹, (q, b)."""

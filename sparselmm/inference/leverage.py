@@ -18,6 +18,8 @@ from scipy.linalg import solve_triangular
 from sparselmm._typing import FloatArray, IntArray, frozen
 from sparselmm.crossproducts import Basis, with_centred_terms
 from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.inference.joint import InverseEntries, joint_covariance
+from sparselmm.inference.rows import design_rows
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, apply_factor
 from sparselmm.linalg.selected import Pairs
 from sparselmm.pls import Engine, PenalizedLeastSquares, PLSSolution
@@ -51,15 +53,25 @@ class RowGeometry:
 
 
 def row_geometry(design: Design, engine: Engine, par: FloatArray) -> RowGeometry:
-    """Return the leverages of a design at one parameter vector and what they are made of."""
+    """Return the leverages of a design at one parameter vector and what they are made of.
+
+    Raises
+    ------
+    UnsupportedError
+        For too many rows of a system without a factor.
+    """
+    parts, xp = design_rows(design).parts, engine.crossproducts
+    design = with_centred_terms(design, xp.centres)
     with engine.locked() as pls:
         solution = pls.solve(par)
-        pairs = pls.system.covariance_pairs()
+        if pls.system.exact:
+            hat = row_forms(design, xp.gram, pls.system.covariance_pairs())
+        else:
+            hat = InverseEntries(joint_covariance(engine, par)).quadratic(parts, design.n)
+        pls.factor(solution.templates)
         absorbed = absorbed_fixed(pls, solution)
-    xp = engine.crossproducts
-    design = with_centred_terms(design, xp.centres)
     weights = np.ones(design.n) if design.weights is None else design.weights
-    hat, D = row_forms(design, xp.gram, pairs), np.empty((design.n, design.p))
+    D = np.empty((design.n, design.p))
     for rows in _chunks(design.n):
         D[rows] = xp.basis.apply(design.X[rows])
         subtract_random(design, absorbed, xp.gram, rows, D[rows])

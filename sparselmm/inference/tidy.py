@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm.data.frame import as_frame
-from sparselmm.exceptions import ParameterError
+from sparselmm.exceptions import ParameterError, UnsupportedError
 from sparselmm.inference.leverage import row_geometry
 from sparselmm.inference.residuals import cook_of_cases
 from sparselmm.result import FitResult
@@ -76,7 +76,10 @@ def glance_row(result: FitResult, npar: int) -> pd.DataFrame:
 
 
 def augment_rows(result: FitResult, table: Any) -> pd.DataFrame:
-    """Return the rows used with .fitted, .resid, .hat, .cooksd, .fixed, .mu, .offset and weights columns."""
+    """Return the rows used with .fitted, .resid, .hat, .cooksd, .fixed, .mu, .offset and weights columns.
+
+    After an approximate fit to many rows .hat and .cooksd are left out; ``attrs["notes"]`` says so.
+    """
     design = result.design
     frame = as_frame(table) if table is not None else None
     columns = {} if frame is None else {name: frame.series(name).iloc[design.rows].array for name in frame.names}
@@ -84,9 +87,12 @@ def augment_rows(result: FitResult, table: Any) -> pd.DataFrame:
     w = np.ones(design.n) if design.weights is None else design.weights
     offset = np.zeros(design.n) if design.offset is None else design.offset
     mu, resid = result.linear_predictor, design.y - result.linear_predictor
-    hat = row_geometry(design, result.engine, result.par).hat
-    out[".fitted"], out[".resid"], out[".hat"] = mu, resid, hat
-    out[".cooksd"] = cook_of_cases(np.sqrt(w) * resid, hat, result.sigma, design.p)
+    out[".fitted"], out[".resid"] = mu, resid
+    try:
+        hat = row_geometry(design, result.engine, result.par).hat
+        out[".hat"], out[".cooksd"] = hat, cook_of_cases(np.sqrt(w) * resid, hat, result.sigma, design.p)
+    except UnsupportedError as error:
+        out.attrs["notes"] = [f"without .hat and .cooksd: {error}"]
     out[".fixed"] = (design.X @ result.beta if design.p else np.zeros(design.n)) + offset
     out[".mu"], out[".offset"], out[".sqrtXwt"], out[".sqrtrwt"] = mu, offset, 1.0, np.sqrt(w)
     out[".weights"], out[".wtres"] = w, np.sqrt(w) * resid

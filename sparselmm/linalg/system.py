@@ -54,7 +54,7 @@ def grouped_products(left: FloatArray, right: FloatArray, width: int | None) -> 
         return np.asarray(left.T @ right)[None]
     if width == 1:
         return np.asarray(np.einsum("qg,qg->g", left, right))[:, None, None]
-    shape = (len(left), -1, width)
+    shape = (len(left), left.shape[1] // width, width)
     return np.asarray(np.einsum("qga,qgb->gab", left.reshape(shape), right.reshape(shape), optimize=True))
 
 
