@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -120,3 +121,11 @@ def test_a_level_that_looks_like_alpha(fit):
 def test_completion_offers_public_names_only(fit):
     assert not [name for name in dir(fit) if name.startswith("_")]
     assert {"params", "summary", "plot", "predict"} < set(dir(fit))
+
+
+def test_type_checkers_see_every_public_name():
+    tree = ast.parse(Path(slm.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+    seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == set(slm.__all__) - {"__version__"}
+    assert Path(slm.__file__).with_name("py.typed").is_file()
