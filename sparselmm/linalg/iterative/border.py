@@ -55,8 +55,11 @@ class Border:
         R = self._A - self._gram.dot(apply_factor(Y, templates, self._gram))
         J = R[self.columns]
         self.J = (J + J.T) / 2.0
+        inner = np.eye(qb) + self._T.T @ self.J @ self._T
+        if not np.all(np.isfinite(inner)):
+            raise NumericalError("the border of the penalized system is not finite")
         try:
-            self._L = np.asarray(np.linalg.cholesky(np.eye(qb) + self._T.T @ self.J @ self._T))
+            self._L = np.asarray(np.linalg.cholesky(inner))
         except np.linalg.LinAlgError as error:
             raise NumericalError("the border of the penalized system is not positive definite") from error
         self.logdet = 2.0 * float(np.log(np.diag(self._L)).sum())

@@ -106,7 +106,10 @@ class IterativeSystem:
             best = self._effort = replace(best, probes=probes)
             self.refactor(templates)
             wanted = self._wanted_probes()
+        refused = self._effort is not best
         self._effort = replace(best, grown=True)
+        if refused:  # the last trial, and no more probes may be drawn
+            self.refactor(templates)
 
     def _try(self, templates: Templates, reduced: ReducedSystem, k: int, order: int, noise: float) -> Effort:
         """Evaluate with up to k directions; ``noise`` is the variance of the mean that known ones may leave."""
