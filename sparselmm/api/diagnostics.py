@@ -19,10 +19,12 @@ from sparselmm.data.frame import as_frame
 from sparselmm.exceptions import DesignError, Message, ParameterError, SparseLMMWarning
 from sparselmm.formula import parse_formula
 from sparselmm.frames import by_row, pad_rows
+from sparselmm.inference.audit import Audit, audit, forecast
 from sparselmm.inference.doctor import Diagnosis, diagnose_design, diagnose_result
 from sparselmm.inference.influence import group_influence
 from sparselmm.inference.leverage import CaseDeletion, RowGeometry, delete_cases, row_geometry
 from sparselmm.inference.residuals import cook_of_cases, residuals_of
+from sparselmm.linalg.audit import AuditCost
 from sparselmm.model import Problem
 from sparselmm.result import FitResult
 
@@ -158,6 +160,43 @@ class Diagnostics:
         True
         """
         return diagnose_result(self.result, self.source.formula)
+
+    def audit(self, progress: bool = True) -> Audit:
+        """Compare the criterion of a fit by the iterative solver with the exact one at the same θ.
+
+        The exact value takes one dense Cholesky factorisation of what is left when the largest grouping
+        factor is eliminated, in packed form; the matrix is formed panel by panel.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to say on standard error what a long factorisation will take and how far it is.
+
+        Returns
+        -------
+        Audit
+            ``exact``, ``error``, ``ratio`` (the error in standard errors) and more.
+
+        Raises
+        ------
+        PlanError
+            When the memory is not there; the text has the forecast of `audit_cost`.
+        ParameterError
+            For a fit by an exact solver.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> data = slm.load_dataset("penicillin")
+        >>> fit = slm.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", data, solver="iterative")
+        >>> abs(fit.audit().error) < 0.01
+        True
+        """
+        return audit(self.result, progress)
+
+    def audit_cost(self) -> AuditCost:
+        """Return the memory, operations and time that `audit` takes; it prints as a sentence."""
+        return forecast(self.result.engine)
 
     @property
     def plot(self) -> Plots:

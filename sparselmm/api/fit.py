@@ -25,6 +25,7 @@ from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import DataError, Message, ParameterError
 from sparselmm.formula import update_formula
 from sparselmm.frames import by_row, coefficients_by_label
+from sparselmm.inference.audit import logdet_error
 from sparselmm.model import Problem, evaluate_at, fit_problem
 from sparselmm.optimize import OptimizerReport
 from sparselmm.report import Summary, summarize
@@ -205,9 +206,14 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         """nobs - npar, as lme4 counts."""
         return self.nobs - self.npar
 
-    def evaluate(self, theta: npt.ArrayLike) -> float:
-        """Return the criterion at any θ, (n_theta,); the fit is not changed."""
-        return self.result.evaluate(np.atleast_1d(np.asarray(theta, dtype=float)))
+    def evaluate(self, theta: npt.ArrayLike, exact: bool = False) -> float:
+        """Return the criterion at any θ, (n_theta,); the fit is not changed.
+
+        ``exact=True`` takes the Monte Carlo error of the iterative solver away, at the cost of `audit`.
+        """
+        values = np.atleast_1d(np.asarray(theta, dtype=float))
+        error = logdet_error(self.problem.engine, self.problem.engine.parameters.par(values), True)[0] if exact else 0.0
+        return self.result.evaluate(values) - error
 
     # --- how the fit came about ----------------------------------------------------------------------
 
