@@ -133,7 +133,7 @@ def response_sums(problem: Problem, Y: FloatArray) -> tuple[FloatArray, FloatArr
 
 def _one_by_one(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs: int) -> ManyResults:
     first = _quietly(problem.with_response(np.ascontiguousarray(Y[:, 0])), criterion, None)
-    start = first.theta
+    start, problem = first.theta, replace(problem, engine=first.engine)
     columns = [np.ascontiguousarray(Y[:, j]) for j in range(1, Y.shape[1])]
     if n_jobs == 1 or len(columns) < 2:
         rest = [_quietly(problem.with_response(y), criterion, start) for y in columns]

@@ -57,6 +57,12 @@ class Resampling:
         ConvergenceWarning
             When a profile finds a lower deviance than the fit.
 
+        Notes
+        -----
+        After a fit by the iterative solver all points of a profile use the probes of the fit, so that its
+        Monte Carlo error hardly enters ζ. A profile takes some 20 to 40 evaluations of the criterion per
+        parameter.
+
         Examples
         --------
         >>> import sparselmm as slm
@@ -80,7 +86,9 @@ class Resampling:
         """Refit the model to responses simulated from it.
 
         No replicate touches the rows: its sufficient statistics are drawn directly, and all first
-        steps share one factorisation.
+        steps share one factorisation. The iterative solver has none to draw from: there a replicate
+        takes a pass over the rows and two to four evaluations of the criterion (with ``one_step``, one
+        solution of the system).
 
         Parameters
         ----------

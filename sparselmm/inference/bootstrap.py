@@ -22,9 +22,10 @@ from sparselmm.exceptions import BackendError, ParameterError, UnsupportedError
 from sparselmm.inference.bootstrap_intervals import check_kind, intervals
 from sparselmm.inference.firststep import Shared, prepare
 from sparselmm.inference.refit import Refits, refit
+from sparselmm.inference.rowdraws import RowSampler
 from sparselmm.inference.sdcor import SIGMA, SIGMA2, Entry, check_scale, entry_values, variance_entries, variance_values
 from sparselmm.inference.simulate import count, seed_sequence
-from sparselmm.inference.sufficient import Sampler
+from sparselmm.inference.sufficient import Sampler, StatisticsSource
 from sparselmm.inference.tables import check_level
 from sparselmm.linalg.threads import blas_threads
 from sparselmm.model import Problem
@@ -182,11 +183,11 @@ def _squared(entries: Sequence[Entry], values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a batch of replicates needs; small and without rows, so that it travels to other processes."""
+    """What a batch of replicates needs, for other processes too; without rows where the system has a factor."""
 
     engine: Engine
     criterion: Criterion
-    sampler: Sampler
+    sampler: StatisticsSource
     shared: Shared
     sigma: float
     one_step: bool
@@ -205,7 +206,9 @@ def make_plan(problem: Problem, result: FitResult, one_step: bool) -> Plan:
     p = xp.p
     with problem.engine.locked() as pls, blas_threads(0.0):
         shared = prepare(pls, result.criterion_type, result.par)
-        sampler = Sampler.of(pls.system, xp.ZtWXy[:, :p], xp.XytWXy[:p, :p], xp.n)
+        sampler: StatisticsSource = RowSampler.of(problem.design, xp)
+        if pls.system.exact:
+            sampler = Sampler.of(pls.system, xp.ZtWXy[:, :p], xp.XytWXy[:p, :p], xp.n)
     return Plan(problem.engine, result.criterion_type, sampler, shared, result.sigma, one_step)
 
 

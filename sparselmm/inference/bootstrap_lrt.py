@@ -21,10 +21,12 @@ from sparselmm.inference.bootstrap import batch_size, run_batches
 from sparselmm.inference.distributions import chi2_tail
 from sparselmm.inference.firststep import Shared, first_steps, prepare
 from sparselmm.inference.lrt import Candidate, check_nested, check_same_data
+from sparselmm.inference.montecarlo import Tail, difference_error, undecided, undecided_level
 from sparselmm.inference.profile_curves import ml_result
 from sparselmm.inference.refit import refit
+from sparselmm.inference.rowdraws import RowSampler
 from sparselmm.inference.simulate import count, seed_sequence
-from sparselmm.inference.sufficient import Sampler, Statistics
+from sparselmm.inference.sufficient import Sampler, Statistics, StatisticsSource
 from sparselmm.linalg import make_system
 from sparselmm.linalg.blocks import Templates
 from sparselmm.linalg.threads import blas_threads
@@ -53,6 +55,8 @@ class BootstrapLRT:
         Statistics of the replicates.
     converged : (n,) bool array
         Whether both refits settled.
+    error : float or None
+        Monte Carlo standard error of the statistic, after fits by the iterative solver.
     """
 
     statistic: float
@@ -61,6 +65,7 @@ class BootstrapLRT:
     p_chi2: float
     replicates: FloatArray = field(repr=False)
     converged: BoolArray = field(repr=False)
+    error: float | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """Return the test as one row."""
@@ -102,10 +107,24 @@ class Side:
 
 @dataclass(frozen=True)
 class Joint:
-    """Both models; small and without rows."""
+    """Both models; without rows where the systems have factors.
+
+    Attributes
+    ----------
+    engine : Engine
+        The solver that the sampler needs.
+    sampler : StatisticsSource
+        Draws statistics of both designs together.
+    templates : tuple of (k, k) arrays
+        Those of the smaller model, zero for terms that it does not have.
+    sigma : float
+        Its residual standard deviation.
+    small, large : Side
+        The models.
+    """
 
     engine: Engine
-    sampler: Sampler
+    sampler: StatisticsSource
     templates: Templates
     sigma: float
     small: Side
@@ -137,8 +156,8 @@ def same_term(a: DesignTerm, b: DesignTerm) -> bool:
     return same and np.array_equal(a.codes, b.codes) and np.array_equal(a.Z, b.Z)
 
 
-def joint_design(problems: Sequence[Problem]) -> tuple[CrossProducts, list[IntArray], list[IntArray]]:
-    """Return the cross-products of two designs together, and where the columns of Z and X of each are."""
+def joint_design(problems: Sequence[Problem]) -> tuple[Design, CrossProducts, list[IntArray], list[IntArray]]:
+    """Return two designs together, their cross-products, and where the columns of Z and X of each are."""
     terms: list[DesignTerm] = []
     centres: list[Any] = []
     positions: list[list[int]] = []
@@ -163,12 +182,11 @@ def joint_design(problems: Sequence[Problem]) -> tuple[CrossProducts, list[IntAr
     rows = [np.concatenate([np.arange(at[i], at[i + 1]) for i in own]) for own in positions]
     edges = np.cumsum([0, *(pr.design.p for pr in problems)])
     columns = [np.arange(edges[i], edges[i + 1]) for i in range(len(problems))]
-    return xp, rows, columns
+    return design, xp, rows, columns
 
 
 def _joint(problems: Sequence[Problem], results: Sequence[FitResult], pilot: np.random.SeedSequence) -> Joint:
-    xp, rows, columns = joint_design(problems)
-    engine = Engine(xp, problems[0].engine.parameters, make_system)
+    design, xp, rows, columns = joint_design(problems)
     small, large = (
         Side(problem.engine, _shared(problem, result.par), rows[i], columns[i])
         for i, (problem, result) in enumerate(zip(problems, results))
@@ -176,14 +194,26 @@ def _joint(problems: Sequence[Problem], results: Sequence[FitResult], pilot: np.
     templates = [np.zeros((k, k)) for k in xp.gram.k]
     for T, start in zip(small.shared.templates, _term_starts(problems[0], rows[0])):
         templates[int(np.searchsorted(xp.gram.offsets, start))] = T
-    with engine.locked() as pls:
-        sampler = Sampler.of(pls.system, xp.ZtWXy[:, :-1], xp.XytWXy[:-1, :-1], xp.n)
+    engine, sampler = _source(problems, design, xp)
     joint = Joint(engine, sampler, tuple(templates), results[0].sigma, small, large)
     # the data may lie far from the smaller model: expand the larger one where its fits to draws are
     y = large.part(joint.draw(pilot.spawn(PILOT)))
     with problems[1].engine.locked() as pls:
         par = first_steps(pls, ML, large.shared, y, interior=True).par.mean(axis=0)
     return replace(joint, large=replace(large, shared=_shared(problems[1], par)))
+
+
+def _source(problems: Sequence[Problem], design: Design, xp: CrossProducts) -> tuple[Engine, StatisticsSource]:
+    """Return what draws the joint statistics: from a factor of both designs together, else from rows."""
+    exact = []
+    for problem in problems:
+        with problem.engine.locked() as pls:
+            exact.append(pls.system.exact)
+    if not all(exact):
+        return problems[0].engine, RowSampler.of(design, xp)
+    engine = Engine(xp, problems[0].engine.parameters, make_system)
+    with engine.locked() as pls:
+        return engine, Sampler.of(pls.system, xp.ZtWXy[:, :-1], xp.XytWXy[:-1, :-1], xp.n)
 
 
 def _shared(problem: Problem, par: FloatArray) -> Shared:
@@ -207,26 +237,43 @@ def bootstrap_lrt(
     names: tuple[str, str] = ("m0", "m1"),
 ) -> BootstrapLRT:
     """Return the test of two nested models; see `sparselmm.bootstrap_lrt`."""
-    pairs = (small, large)
-    results = [ml_result(problem, result) for problem, result in pairs]
+    results = [ml_result(problem, result) for problem, result in (small, large)]
+    problems = [replace(pair[0], engine=result.engine) for pair, result in zip((small, large), results)]
     candidates = [Candidate(name, result) for name, result in zip(names, results)]
     check_same_data(candidates)
     check_nested(*candidates)
     n, root = count(n), seed_sequence(seed)
     pilot, draws = root.spawn(2)
     with blas_threads(0.0):
-        joint = _joint([problem for problem, _ in pairs], results, pilot)
+        joint = _joint(problems, results, pilot)
     size = batch_size(joint.sampler.gram.q)
     parts = run_batches(joint.run, draws.spawn(n), size, n_jobs, progress)
     replicates = np.concatenate([part[0] for part in parts])
     statistic = max(0.0, results[0].criterion - results[1].criterion)
     df = candidates[1].npar - candidates[0].npar
-    at_least = int(np.sum(replicates >= statistic - 1e-9))
-    return BootstrapLRT(
+
+    def share(value: float, df: int) -> float:
+        return (1.0 + int(np.sum(replicates >= value - 1e-9))) / (1.0 + n)
+
+    test = BootstrapLRT(
         statistic,
         df,
-        (1.0 + at_least) / (1.0 + n),
+        share(statistic, df),
         chi2_tail(statistic, df),
         frozen(replicates),
         frozen(np.concatenate([part[1] for part in parts])),
+        difference_error(*results),
     )
+    if test.error is not None:
+        _refuse_if_open(test, share)
+    return test
+
+
+def _refuse_if_open(test: BootstrapLRT, share: Tail) -> None:
+    """Raise where the Monte Carlo error of the statistic leaves a p-value open."""
+    assert test.error is not None
+    for name, tail in (("p_value", share), ("p_chi2", chi2_tail)):
+        level = undecided_level(test.statistic, test.error, test.df, tail)
+        if level is not None:
+            found = f"statistic {test.statistic:.5g} with standard error {test.error:.2g}, {name} near {level}"
+            raise undecided([found], test.to_frame().drop(columns=name))

@@ -80,8 +80,7 @@ def prepare(pls: PenalizedLeastSquares, criterion: Criterion, par: FloatArray) -
     info = omega_information(pls, solution, directions)
     found = scores(pls, solution)
     log_parts = []
-    for t, blocks in enumerate(pls.system.information_blocks()):
-        L = blocks.sum(axis=0)
+    for t, L in enumerate(pls.system.information_sums()):
         if criterion.reml and xp.p:
             B = found.B[xp.gram.offsets[t] : xp.gram.offsets[t + 1]].reshape(xp.gram.m[t], xp.gram.k[t], -1)
             L = L - np.einsum("mip,mjp->ij", B, B)

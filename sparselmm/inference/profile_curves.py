@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,8 @@ from sparselmm.criterion import ML, Criterion
 from sparselmm.exceptions import ParameterError, SparseLMMWarning
 from sparselmm.inference.charts import free_chart, pair_chart, sd_chart
 from sparselmm.inference.profile_path import Curve
-from sparselmm.inference.profile_point import FixedEffectTarget, HeldDeviance, Minimum, VarianceTarget
+from sparselmm.inference.profile_point import HeldDeviance, Minimum
+from sparselmm.inference.profile_targets import FixedEffectTarget, VarianceTarget
 from sparselmm.inference.sdcor import SIGMA, Entry, entry_values, variance_entries
 from sparselmm.model import Problem, fit_problem
 from sparselmm.pls import PenalizedLeastSquares
@@ -109,6 +110,7 @@ class Optimum:
 def optimum(problem: Problem, result: FitResult, criterion: Criterion) -> Optimum:
     """Return the fit by a criterion; one by another criterion is fitted again, from its θ."""
     result = _fitted_by(problem, result, criterion)
+    problem = replace(problem, engine=result.engine)
     entries = variance_entries(problem.design.terms, problem.engine.parameters.structures)
     parameters = [Parameter(e.name, "sd" if e.is_sd else "cor", x, e) for x, e in enumerate(entries)]
     parameters.append(Parameter(SIGMA, "sigma", 0))
@@ -190,6 +192,7 @@ def _curve(found: Optimum, parameter: Parameter, pls: PenalizedLeastSquares) -> 
     z = np.concatenate([*parts, [] if parameter.kind == "sigma" else [tau]])
     low, high = parameter.bounds
     deviance = HeldDeviance(pls, result.criterion_type, tuple(charts), target)
+    deviance.calibrate(z, float(np.clip(c, low, high)))
     longest = LONGEST if parameter.kind == "cor" else np.inf
     return Curve(deviance, z, float(np.clip(c, low, high)), low, high, result.criterion, longest)
 

@@ -10,16 +10,17 @@ coordinate a and y - Xβ_c the residuals,
 
     ∂d/∂a = <S_t, ∂_aΩ>,   ∂²d/∂a∂b = <S_t, ∂²_abΩ> - tr(PV_aPV_b) + 2τ² (y - Xβ_c)'PV_aPV_bP(y - Xβ_c)
 
-(V⁻¹ for P in the trace for ML). All in q-space.
+(V⁻¹ for P in the trace for ML). All in q-space. For an approximate system, whose traces cost several
+evaluations, they are found once, at the estimate; elsewhere tr(PV_aPV_b) is taken as its observed
+counterpart τ²(y - Xβ_c)'PV_aPV_bP(y - Xβ_c) plus their difference at the estimate. Steps become a little
+less sharp by that, values and slopes do not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from sparselmm._typing import BoolArray, FloatArray
 from sparselmm.covariance.structures import triangular
@@ -27,6 +28,7 @@ from sparselmm.criterion import Criterion
 from sparselmm.derivatives import Scores, scores
 from sparselmm.exceptions import NumericalError
 from sparselmm.inference.charts import Chart, Jet
+from sparselmm.inference.profile_targets import Held, Target
 from sparselmm.information import omega_information
 from sparselmm.linalg.blocks import Templates, apply_transposed
 from sparselmm.optimize.newton import trust_region_step
@@ -51,88 +53,6 @@ class ChartMap(ParameterMap):
     def templates(self, par: FloatArray) -> Templates:
         """Return the triangular templates of all terms."""
         return tuple(triangular(jet.T) for jet in self.jets(par))
-
-
-@dataclass(frozen=True)
-class Held:
-    """The residual part Q of the deviance, with what belongs to a fixed effect that is held.
-
-    Attributes
-    ----------
-    Q : float
-        Weighted, penalized sum of squares.
-    s : (q,) array
-        Z'V⁻¹(y - Xβ_c).
-    gamma : (p,) array
-        Coefficients of the transformed X.
-    w : (q,) array
-        Z'V⁻¹X(X'V⁻¹X)⁻¹e_j; zero when no fixed effect is held.
-    v : float
-        [(X'V⁻¹X)⁻¹]_jj; infinite then.
-    gap : float
-        c - β̂_j.
-    """
-
-    Q: float
-    s: FloatArray
-    gamma: FloatArray
-    w: FloatArray
-    v: float = np.inf
-    gap: float = 0.0
-
-
-class Target(Protocol):
-    """The parameter that is held, in the coordinate c in which it is profiled."""
-
-    @property
-    def fixes_sigma(self) -> bool:
-        """Whether c is log σ, so that τ is no free coordinate."""
-        ...
-
-    def held(self, solution: PLSSolution, found: Scores | None, c: float) -> Held:
-        """Return the residual part; without scores only ``Q`` and ``gamma`` count."""
-        ...
-
-
-@dataclass(frozen=True)
-class VarianceTarget:
-    """A variance parameter; the chart of its term knows c."""
-
-    fixes_sigma: bool = False
-
-    def held(self, solution: PLSSolution, found: Scores | None, c: float) -> Held:
-        """Return pwrss and the scores as they are."""
-        s = np.zeros(len(solution.scaled)) if found is None else found.s
-        return Held(solution.pwrss, s, solution.gamma, np.zeros(0))
-
-
-@dataclass(frozen=True)
-class FixedEffectTarget:
-    """The coefficient ``row'(b0 + γ)``.
-
-    Attributes
-    ----------
-    row : (p,) array
-        Its row of the basis.
-    b0 : (p,) array
-        The pilot fit.
-    """
-
-    row: FloatArray
-    b0: FloatArray
-    fixes_sigma: bool = False
-
-    def held(self, solution: PLSSolution, found: Scores | None, c: float) -> Held:
-        """Return the residual part with the coefficient held at c."""
-        half = solve_triangular(solution.RX, self.row, trans=1)
-        direction, v = solve_triangular(solution.RX, half), float(half @ half)
-        gap = c - float(self.row @ (self.b0 + solution.gamma))
-        gamma = solution.gamma + direction * (gap / v)
-        Q = solution.pwrss + gap**2 / v
-        if found is None:
-            return Held(Q, np.zeros(0), gamma, np.zeros(0), v, gap)
-        w = found.ZtViX @ direction
-        return Held(Q, found.s - w * (gap / v), gamma, w, v, gap)
 
 
 @dataclass(frozen=True)
@@ -187,6 +107,23 @@ class HeldDeviance:
         self.target = target
         xp = pls.crossproducts
         self._df = criterion.df(xp.n, xp.p)
+        self._gap: FloatArray | None = None
+
+    def calibrate(self, z: FloatArray, c: float) -> None:
+        """Find the traces of an approximate system at the estimate, for use elsewhere."""
+        if self.pls.system.exact:
+            return
+        n = len(self.full(z, c))
+        traces, observed = np.zeros((n, n)), np.zeros((n, n))
+        solution = self._solve(z, c)
+        self.pls.factor(solution.templates)
+        found = scores(self.pls, solution)
+        held = self.target.held(solution, found, c)
+        variables, directions, V = self._directions(solution, held)
+        here = np.ix_(variables, variables)
+        observed[here] = solution.par[-2] ** 2 * self._quadratics(solution, found, held, V)
+        traces[here] = self._traces(solution, directions)
+        self._gap = traces - observed
 
     def full(self, z: FloatArray, c: float) -> FloatArray:
         """Return (coordinates of all terms, τ, c)."""
@@ -241,7 +178,6 @@ class HeldDeviance:
         jets = self.map.jets(solution.par)
         N = len(solution.par)
         g, H, cross = np.zeros(N), np.zeros((N, N)), np.zeros(N)
-        variables, directions, moved = [], [], []
         start = 0
         for t, (jet, L) in enumerate(zip(jets, self._log_parts(found))):
             a, b = gram.offsets[t], gram.offsets[t + 1]
@@ -256,17 +192,13 @@ class HeldDeviance:
             cross[at] -= 2.0 * tau * np.tensordot(dOmega, E, 2)
             curved = 2.0 * np.tensordot(np.tensordot(jet.dT, S, (1, 0)), jet.dT, ((2, 1), (1, 2)))
             H[np.ix_(at, at)] += curved + 2.0 * np.tensordot(jet.d2T, S @ jet.T, 2)
-            for x in np.flatnonzero(np.any(dOmega != 0, axis=(1, 2))):
-                variables.append(at[x])
-                directions.append((t, dOmega[x]))
-                v = np.zeros(gram.q)
-                v[a:b] = (s @ dOmega[x]).ravel()
-                moved.append(v)
             start += n
+        variables, directions, V = self._directions(solution, held)
         if variables:
-            V = np.stack(moved, axis=1)
             here = np.ix_(variables, variables)
-            H[here] += 2.0 * tau**2 * self._quadratics(solution, found, held, V) - self._traces(solution, directions)
+            observed = tau**2 * self._quadratics(solution, found, held, V)
+            traces = self._traces(solution, directions) if self._gap is None else observed + self._gap[here]
+            H[here] += 2.0 * observed - traces
             if held.w.size:
                 H[variables, -1] += 2.0 * tau**2 / held.v * (held.w @ V)
                 H[-1, variables] += 2.0 * tau**2 / held.v * (held.w @ V)
@@ -280,11 +212,32 @@ class HeldDeviance:
         H[-2, -1] += 4.0 * tau * held.gap / held.v
         return g, H
 
+    def _directions(
+        self, solution: PLSSolution, held: Held
+    ) -> tuple[list[int], list[tuple[int, FloatArray]], FloatArray]:
+        """Return the coordinates that change Ω, the changes (term, (k, k) array), and them times the scores, (q, n)."""
+        gram, N = self.pls.crossproducts.gram, len(solution.par)
+        variables, directions, moved = [], [], []
+        start = 0
+        for t, jet in enumerate(self.map.jets(solution.par)):
+            a, b = gram.offsets[t], gram.offsets[t + 1]
+            s = held.s[a:b].reshape(gram.m[t], gram.k[t])
+            n = len(jet.dT) - 2
+            half = jet.dT @ jet.T.T
+            dOmega = half + half.transpose(0, 2, 1)
+            for x in np.flatnonzero(np.any(dOmega != 0, axis=(1, 2))):
+                variables.append([*range(start, start + n), N - 2, N - 1][x])
+                directions.append((t, dOmega[x]))
+                v = np.zeros(gram.q)
+                v[a:b] = (s @ dOmega[x]).ravel()
+                moved.append(v)
+            start += n
+        return variables, directions, np.stack(moved, axis=1) if moved else np.zeros((gram.q, 0))
+
     def _log_parts(self, found: Scores) -> list[FloatArray]:
         """Return the derivative of the log-determinants with respect to Ω of each term."""
         gram, out = self.pls.crossproducts.gram, []
-        for t, blocks in enumerate(self.pls.system.information_blocks()):
-            L = blocks.sum(axis=0)
+        for t, L in enumerate(self.pls.system.information_sums()):
             if self.criterion.reml and found.B.shape[1]:
                 B = found.B[gram.offsets[t] : gram.offsets[t + 1]].reshape(gram.m[t], gram.k[t], -1)
                 L = L - np.einsum("mip,mjp->ij", B, B)

@@ -18,12 +18,13 @@ from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Call, Name, walk
 from sparselmm.inference.joint import JointCovariance
 from sparselmm.inference.predict import Effects
-from sparselmm.linalg import SYSTEMS, make_system
+from sparselmm.linalg import SOLVERS, IterativeControl, make_system
 from sparselmm.linalg.blocks import BlockGram, Templates
 from sparselmm.linalg.system import PenalizedSystem
 from sparselmm.result import FitResult
 
 PLAIN = (bool, int, float, str)
+LITTLE = IterativeControl(standard_error=1.0, max_probes=16, max_deflation=32)  # solutions need no log-determinant
 
 
 def storable_encoding(encoding: EncodingSpec) -> EncodingSpec:
@@ -107,7 +108,7 @@ class StoredSystem:
         """Yield the factored system to one thread at a time."""
         with self._lock:
             if self._system is None:
-                self._system = make_system(self._gram, self._name if self._name in SYSTEMS else None)
+                self._system = make_system(self._gram, self._name if self._name in SOLVERS else None, LITTLE)
                 self._system.refactor(self._templates)
             yield self._system
 

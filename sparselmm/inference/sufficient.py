@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -51,6 +52,21 @@ class Statistics:
     ZtWy: FloatArray
     XtWy: FloatArray
     yWy: FloatArray
+
+
+class StatisticsSource(Protocol):
+    """What draws the statistics of responses."""
+
+    @property
+    def gram(self) -> BlockGram:
+        """Z'WZ."""
+        ...
+
+    def draw(
+        self, system: PenalizedSystem, templates: Templates, sigma: float, rngs: Sequence[np.random.Generator]
+    ) -> Statistics:
+        """Return statistics of one response per generator, with Cov(b) = σ² T T'."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def test_statistics_of_both_models_describe_one_response():
     m0 = slm.lmer("y ~ x + (1 | h) + (1 | g)", data, reml=False)
     m1 = slm.lmer("y ~ x + (year | g) + (1 | h)", data, reml=False)
     problems = [m0.problem, m1.problem]
-    xp, rows, columns = joint_design(problems)
+    _, xp, rows, columns = joint_design(problems)
     for fit, r, c in zip((m0, m1), rows, columns):
         own = fit.crossproducts
         A = xp.gram.dot(np.eye(xp.gram.q))[np.ix_(r, r)]
