@@ -31,8 +31,8 @@ from sparselmm.result import FitResult
 
 INTERVALS: dict[str, Callable[..., pd.DataFrame]] = {"profile": profile_conf_int, "boot": boot_conf_int}
 
-FLOPS_PER_SECOND = 2e9
-QUICK_FLOPS = 10.0 * FLOPS_PER_SECOND  # what a summary spends unasked
+FLOPS_PER_SECOND = {True: 2e9, False: 2e10}  # of the traces of exact and of approximate systems
+QUICK_SECONDS = 10.0  # what a summary spends unasked
 
 
 class Inference(Components):
@@ -357,9 +357,8 @@ def summary_table(fit: Inference, ddf: str) -> tuple[pd.DataFrame | None, str]:
         return None, ""
     if ddf == "auto":
         with fit.problem.engine.locked() as pls:
-            flops = pls.system.trace_flops()
-        if flops > QUICK_FLOPS:
-            seconds = flops / FLOPS_PER_SECOND
+            seconds = pls.system.trace_flops() / FLOPS_PER_SECOND[pls.system.exact]
+        if seconds > QUICK_SECONDS:
             return None, f'Satterthwaite tests would take about {seconds:.0f} s: ask for them with ddf="satterthwaite".'
         ddf = DEFAULT
     try:

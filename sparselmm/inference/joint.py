@@ -29,6 +29,7 @@ from sparselmm.pls import Engine
 BATCH_CELLS = 4_000_000
 CACHE_CELLS = 16_000_000
 DIRECT_SHARE, DIRECT_ROWS = 0.25, 500
+ITERATED_COLUMNS = 32
 
 Open = Callable[[], AbstractContextManager[PenalizedSystem]]
 
@@ -193,12 +194,17 @@ class InverseEntries:
     def _forms(self, C: sp.csr_array) -> FloatArray:
         """Return c'M⁻¹c for each row of a sparse matrix by one right-hand side each."""
         out = np.empty(C.shape[0])
-        step = max(1, BATCH_CELLS // self._gram.q)
         with self._joint.open() as system:
+            step = self._batch(system)
             for a in range(0, len(out), step):
                 columns = np.ascontiguousarray(C[a : a + step].T.toarray())
                 out[a : a + step] = system.quadratic(columns, 1)[:, 0, 0]
         return out
+
+    def _batch(self, system: PenalizedSystem) -> int:
+        """Return how many right-hand sides to solve for at once; iterations are quickest on a few."""
+        step = max(1, BATCH_CELLS // self._gram.q)
+        return step if system.exact else min(step, ITERATED_COLUMNS)
 
     def _by_touched(self, parts: Sequence[Part | None], n: int) -> FloatArray:
         """Return the same by one right-hand side per row or per column that some row touches, if they are few."""
@@ -230,8 +236,8 @@ class InverseEntries:
 
     def _unit_solutions(self, columns: IntArray) -> Iterator[tuple[int, FloatArray]]:
         """Yield where a batch starts and its columns of M⁻¹, (q, b)."""
-        step = max(1, BATCH_CELLS // self._gram.q)
         with self._joint.open() as system:
+            step = self._batch(system)
             for a in range(0, len(columns), step):
                 here = columns[a : a + step]
                 E = np.zeros((self._gram.q, len(here)))
