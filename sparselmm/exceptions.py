@@ -95,8 +95,8 @@ class FitInterrupted(SparseLMMError, KeyboardInterrupt):
 
     Attributes
     ----------
-    best_theta : (n_theta,) array
-        Relative covariance parameters with the lowest criterion seen.
+    best_theta : (n_theta,) array or None
+        Relative covariance parameters with the lowest criterion seen; None before the first evaluation.
     best_criterion : float
         The criterion there.
     n_evaluations : int
@@ -107,9 +107,13 @@ class FitInterrupted(SparseLMMError, KeyboardInterrupt):
         self.best_theta = best_theta
         self.best_criterion = best_criterion
         self.n_evaluations = n_evaluations
+        if best_theta is None:
+            super().__init__("the fit was interrupted before its first evaluation was complete")
+            return
+        value = f" with criterion {best_criterion:.6f}" if best_criterion < float("inf") else ""
         super().__init__(
-            f"the fit was interrupted after {n_evaluations} evaluations; the best criterion so far "
-            f"is {best_criterion:.6f}, at theta = {best_theta} (pass it as start= to go on from there)"
+            f"the fit was interrupted after {n_evaluations} evaluations; the best point so far is theta = {best_theta}"
+            f"{value} (pass it as start= to go on from there)"
         )
 
 

@@ -60,6 +60,8 @@ class Problem:
         """Form the cross-products of a design and choose its solver."""
         if solver is not None and solver not in SOLVERS:
             raise ParameterError(f"unknown solver {solver!r}; there are {', '.join(SOLVERS)}")
+        if control is not None and not isinstance(control, IterativeControl):
+            raise ParameterError(f"control must be a sparselmm.IterativeControl, not {control!r}")
         return cls._of(design, CrossProducts.from_design(design), solver, control)
 
     @classmethod

@@ -124,7 +124,7 @@ class Recorder:
 
     def forget_best(self) -> None:
         """Start the comparison of values anew, after the problem has changed a little."""
-        self.best_par, self.best_value = None, np.inf
+        self.best_value = np.inf  # the point is kept: an interrupt now still has something to tell
 
     def typical(self, par: FloatArray) -> FloatArray:
         """Return the size of change in each parameter that matters, (n_par,)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparselmm import LinearMixedModel
+from sparselmm import LinearMixedModel, lmer, load_dataset
 from sparselmm.exceptions import FitInterrupted, NumericalError, ParameterError, SingularFitWarning
 from sparselmm.linalg import SYSTEMS
 from sparselmm.optimize import OPTIMIZERS
@@ -110,3 +110,16 @@ def test_report_counts_every_evaluation(far):
     assert report.n_evaluations == len(report.trace)
     # what the search saw and what is reported differ by the last step, taken without another evaluation
     assert min(value for _, value in report.trace) == pytest.approx(fit.criterion, abs=1e-8)
+
+
+def test_control_must_be_one():
+    with pytest.raises(ParameterError, match="IterativeControl"):
+        lmer("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff"), control={"seed": 1})
+
+
+def test_interrupt_before_the_first_evaluation_says_so():
+    assert "before its first evaluation" in str(FitInterrupted(None, np.inf, 0))
+    text = str(FitInterrupted(np.array([0.5]), 12.0, 3))
+    assert "after 3 evaluations" in text
+    assert "12.000000" in text
+    assert "criterion" not in str(FitInterrupted(np.array([0.5]), np.inf, 3))
