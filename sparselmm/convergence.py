@@ -122,7 +122,8 @@ class Convergence:
 
     def __str__(self) -> str:
         state = "certified" if self.certified else "NOT certified"
-        where = f"; {len(self.singular)} direction(s) of zero variance" if self.singular else ""
+        count = len(self.singular)
+        where = f"; {count} direction{'s' * (count > 1)} of zero variance" if count else ""
         if self.monte_carlo is not None:
             found = f"derivatives with the same probes predict a further decrease of {self.remaining:.1e}"
             return f"{state}: {found} (deviance units){where}; {self.monte_carlo}"
@@ -210,4 +211,4 @@ def _simpler(name: str, columns: tuple[str, ...], weights: FloatArray, rank: int
     involved = [c for c, w in zip(columns, weights) if w != 0]
     if len(involved) == 1:
         return f"the model without {involved[0]} in the term {name}"
-    return f"a term {name} whose {len(columns)} coefficients vary in {rank} dimension(s) only (correlations of ±1)"
+    return f"a term {name} whose {len(columns)} coefficients vary in {rank} dimension{'s' * (rank > 1)} only (correlations of ±1)"

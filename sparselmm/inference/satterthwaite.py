@@ -106,8 +106,8 @@ def _notes(result: FitResult, found: VarianceParameters) -> tuple[str, ...]:
         )
     if found.dropped:
         notes.append(
-            f"Satterthwaite: {found.dropped} direction(s) in which the deviance does not rise are left out; "
-            "the degrees of freedom are approximate."
+            f"Satterthwaite: left out {found.dropped} direction{'s' * (found.dropped > 1)} in which the deviance does not "
+            "rise; the degrees of freedom are approximate."
         )
     return tuple(notes)
 

@@ -254,7 +254,7 @@ def test_directions_of_a_template_of_rank_two():
     (found,) = singular_directions(("g",), (columns,), (T,), [np.ones(3)])
     np.testing.assert_allclose(found.weights, [-0.5, 1.0, 0.0], atol=1e-12)
     assert found.combination == "- 0.5·one + x"
-    assert found.simpler == "a term g whose 3 coefficients vary in 2 dimension(s) only (correlations of ±1)"
+    assert found.simpler == "a term g whose 3 coefficients vary in 2 dimensions only (correlations of ±1)"
     assert singular_directions(("g",), (columns,), (np.eye(3),), [np.ones(3)]) == ()
 
 
