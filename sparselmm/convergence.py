@@ -211,4 +211,5 @@ def _simpler(name: str, columns: tuple[str, ...], weights: FloatArray, rank: int
     involved = [c for c, w in zip(columns, weights) if w != 0]
     if len(involved) == 1:
         return f"the model without {involved[0]} in the term {name}"
-    return f"a term {name} whose {len(columns)} coefficients vary in {rank} dimension{'s' * (rank > 1)} only (correlations of ±1)"
+    dimensions = f"{rank} dimension{'s' * (rank > 1)}"
+    return f"a term {name} whose {len(columns)} coefficients vary in {dimensions} only (correlations of ±1)"
