@@ -105,9 +105,10 @@ def _notes(result: FitResult, found: VarianceParameters) -> tuple[str, ...]:
             f"Satterthwaite: {int(found.held.sum())} covariance parameter(s) at the boundary are held there ({names})."
         )
     if found.dropped:
+        directions = f"{found.dropped} direction{'s' * (found.dropped > 1)}"
         notes.append(
-            f"Satterthwaite: left out {found.dropped} direction{'s' * (found.dropped > 1)} in which the deviance does not "
-            "rise; the degrees of freedom are approximate."
+            f"Satterthwaite: left out {directions} in which the deviance does not rise; "
+            "the degrees of freedom are approximate."
         )
     return tuple(notes)
 
