@@ -11,6 +11,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.convergence import Convergence, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.derivatives import Curvature
+from sparselmm.linalg.montecarlo import MonteCarlo
 from sparselmm.linalg.system import ApproximateSystem, approximate
 from sparselmm.optimize import Newton, Optimizer, OptimizerReport, Recorder, make_optimizer
 from sparselmm.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
@@ -24,6 +25,7 @@ EXPENSIVE_FLOPS = 2e7
 RESTART_FLOPS = 1e9
 EXPENSIVE_RTOL = 1e-13  # of the criterion; far below what another expensive step could show
 BETTER = 1e-9
+MONTE_CARLO_DECREASE = 10.0  # that draws can feign, for errors of the parameters of one of their own standard errors
 PARAMETER_AIM = 1e-3  # Monte Carlo error of a parameter, as a share of its standard error
 
 
@@ -127,7 +129,7 @@ def search(
     solution = target.solution(par)
     if drawn is not None:
         found = replace(drawn.monte_carlo(), theta=parameter_errors(target.latest))
-        certificate = replace(certificate, monte_carlo=found)
+        certificate = _with_monte_carlo(certificate, found)
     report = OptimizerReport(
         method.name,
         status,
@@ -137,6 +139,16 @@ def search(
         tuple(recorder.trace),
     )
     return Found(solution, certificate, report)
+
+
+def _with_monte_carlo(certificate: Convergence, found: MonteCarlo) -> Convergence:
+    """Return the certificate of an optimum that is known within Monte Carlo errors only.
+
+    Criterion and gradient are two estimates with the same draws; their optima differ by such errors.
+    """
+    tolerance = max(certificate.tolerance, MONTE_CARLO_DECREASE * float(found.theta @ found.theta))
+    certified = certificate.remaining < tolerance
+    return replace(certificate, monte_carlo=found, tolerance=tolerance, certified=certified)
 
 
 def _with_full_effort(

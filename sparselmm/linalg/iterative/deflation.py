@@ -12,6 +12,7 @@ from sparselmm._typing import AnyArray, FloatArray
 from sparselmm.linalg.iterative.lanczos import remainder
 
 KRYLOV_STEPS = 3
+DOMINANT = 0.25  # largest share of one direction in the variance that is left to the probes
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,17 @@ def orthonormal(V: FloatArray) -> FloatArray:
 def ritz(V: FloatArray, SV: FloatArray, k: int, order: int, noise: float) -> FloatArray:
     """Return Ritz vectors of S in the span of V, (q, c) orthonormal: those that a probe's variance owes most.
 
-    At most k, and no more than leave the variance of a probe below ``noise`` as far as the others tell.
+    At most k, and no more than leave the variance of a probe below ``noise`` as far as the others tell, none of them
+    with most of it: a few squares of normal numbers are skew, and their spread says little of their error.
     """
     H = V.T @ SV
     values, U = np.linalg.eigh((H + H.T) / 2.0)
     weight = np.abs(remainder(np.minimum(values, 1.0 - 1e-15), order))
     chosen = np.argsort(-weight, kind="stable")
-    left = 2.0 * np.cumsum((weight[chosen] ** 2)[::-1])[::-1]  # variance of a probe by the directions from here on
-    enough = int(np.count_nonzero(left > noise))
-    return np.ascontiguousarray(V @ U[:, chosen[: min(k, max(1, enough))]])
+    own = 2.0 * weight[chosen] ** 2
+    left = np.cumsum(own[::-1])[::-1]  # variance of a probe by the directions from here on
+    enough = np.append((left <= noise) & (own <= DOMINANT * left), True)
+    return np.ascontiguousarray(V @ U[:, chosen[: min(k, max(1, int(np.argmax(enough))))]])
 
 
 def krylov(
