@@ -197,6 +197,12 @@ class Columns:
     AE: FloatArray | None
 
 
+def refuse_many_groups(groups: int, wanted: int) -> None:
+    """Raise unless so many solutions, for the columns that the groups touch, are few enough."""
+    instead = "give group= an array that names a few groups and is missing (None) for all other rows"
+    refuse_many(wanted, f"leaving out {groups:,} groups one by one", instead)
+
+
 def column_components(gram: BlockGram) -> IntArray:
     """Return for each column of Z the connected part of the design it belongs to, (q,)."""
     out: IntArray = np.concatenate([np.repeat(labels, k) for labels, k in zip(gram.components, gram.k)])
@@ -218,11 +224,7 @@ def touched_columns(
     union = np.unique(np.concatenate(touched))
     kept = len(union) < sum(widths) and len(union) * gram.q * (2 if products else 1) <= KEPT_CELLS
     if not system.exact:
-        refuse_many(
-            len(union) if kept else sum(widths),
-            f"leaving out {len(touched):,} groups one by one",
-            "give group= an array that names a few groups and is missing (None) for all other rows",
-        )
+        refuse_many_groups(len(touched), len(union) if kept else sum(widths))
     if kept:
         yield from _from_kept(system, templates, touched, union, products)
         return

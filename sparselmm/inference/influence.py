@@ -9,6 +9,7 @@ import numpy as np
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray, frozen
 from sparselmm.crossproducts import with_centred_terms
+from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.inference.deletion import (
     BATCH_CELLS,
     Columns,
@@ -16,6 +17,7 @@ from sparselmm.inference.deletion import (
     GroupRows,
     Kernel,
     group_kernel,
+    refuse_many_groups,
     split_rows,
     touched_columns,
     without_group,
@@ -86,6 +88,9 @@ def group_influence(result: FitResult, codes: IntArray, m: int, *, theta: bool =
     """
     engine = result.engine
     xp, criterion = engine.crossproducts, result.criterion_type
+    with engine.locked() as pls:
+        if not pls.system.exact:
+            refuse_many_groups(m, touched_levels(result.design, codes))
     design = with_centred_terms(result.design, xp.centres)
     residuals = result.design.y - result.linear_predictor
     groups = split_rows(design, xp.basis, residuals, codes, m)
@@ -112,6 +117,17 @@ def group_influence(result: FitResult, codes: IntArray, m: int, *, theta: bool =
         if data is not None and pending:
             collector.steps(data, pending)
     return collector.influence(np.array([g.n_rows for g in groups]))
+
+
+def touched_levels(design: Design, codes: IntArray) -> int:
+    """Return how many columns of Z the rows of some group touch; less than all solutions that are needed."""
+    rows, total = np.flatnonzero(codes >= 0), 0
+    for term in design.terms:
+        if isinstance(term, GroupedTerm):
+            total += term.k * int(np.count_nonzero(np.bincount(term.codes[rows], minlength=term.m)))
+        else:
+            total += len(np.unique(term.matrix[rows].indices))
+    return total
 
 
 @dataclass(frozen=True)
