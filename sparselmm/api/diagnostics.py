@@ -72,6 +72,11 @@ class Diagnostics:
         The hat matrix maps y to the conditional fitted values at fixed θ. Its trace counts the
         effective parameters of the conditional fit.
 
+        Raises
+        ------
+        UnsupportedError
+            After a fit by the iterative solver to more than 5,000 rows on more than 5,000 random effects.
+
         Examples
         --------
         >>> import sparselmm as slm
@@ -120,6 +125,12 @@ class Diagnostics:
             ``dfbetas``, the same over the standard errors without the group; with ``theta``, the
             ``one_step`` changes of coefficients, ``sigma`` and the entries of θ. NaN where a
             coefficient cannot be estimated without the group.
+
+        Raises
+        ------
+        UnsupportedError
+            After a fit by the iterative solver, when the groups touch more than 5,000 random effects; an
+            array with None for most rows asks for a few groups.
 
         Examples
         --------

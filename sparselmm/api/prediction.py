@@ -106,6 +106,9 @@ class Predictor:
             When newdata lack a column or have new levels.
         FormulaError, ParameterError
             When re_form is not part of the model, or another argument is invalid.
+        UnsupportedError
+            After a fit by the iterative solver, for standard errors of more than 5,000 rows that touch more
+            than 5,000 random effects: each takes a solution of the system.
 
         Examples
         --------
