@@ -33,7 +33,7 @@ CASES = (
     Case("double bar in the smaller factor", (T(80), T(25, 2, "diag")), n=300),
     Case("homogeneous diagonal", (T(50, 2, "homdiag"), T(20, 2, "homdiag")), n=300),
     Case("two terms on the larger factor", (T(50, 2), T(50, kind="same"), T(40)), n=300, z="no constant"),
-    Case("two terms on the smaller factor", (T(45), T(45, kind="same"), T(50, 2)), n=300, z="no constant"),
+    Case("two terms on the smaller factor", (T(70), T(70, kind="same"), T(80, 2)), n=400, z="no constant"),
     Case("nested within crossed", (T(60), T(12, kind="nested"), T(40)), n=300),
     Case("memberships in the rest", (T(30, kind="membership"), T(80)), n=300),
     Case("memberships with slopes in the rest", (T(20, 2, kind="membership"), T(60)), n=300, weighted=True),

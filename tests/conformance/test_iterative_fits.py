@@ -19,7 +19,7 @@ from sparselmm.linalg import IterativeControl
 from sparselmm.pls import PenalizedLeastSquares
 
 CRITERIA = {True: RestrictedMaximumLikelihood(), False: MaximumLikelihood()}
-EVERYTHING = IterativeControl(probes=16, deflation=128, max_deflation=128, standard_error=1e-9)
+EVERYTHING = IterativeControl(probes=16, deflation=160, max_deflation=160, standard_error=1e-9)
 
 
 def curvature_at(model, system, par, reml):
