@@ -83,21 +83,22 @@ class Problem:
         crossproducts = self.engine.crossproducts.with_response(self.design, y)
         return replace(self, design=replace(self.design, y=y), engine=self.engine.with_response(crossproducts))
 
-    def alike(self, design: Design) -> Problem:
+    def alike(self, design: Design, shared: CrossProducts | None = None) -> Problem:
         """Return the problem of another design of the same rows, treated in the same way.
 
         After an approximate fit it is approximate too, if it can be; designs with one and the same random part
-        then share the system, and so all that their criteria have of Monte Carlo error.
+        then share the system, and so all that their criteria have of Monte Carlo error. ``shared`` are the
+        cross-products where they are known without a pass over the rows.
         """
-        crossproducts = CrossProducts.from_design(design)
         with self.engine.locked() as pls:
             drawn = approximate(pls.system)
         same = design.terms is self.design.terms
+        if drawn is not None and same:
+            shared = shared or replace(CrossProducts.from_design(design), gram=self.engine.crossproducts.gram)
+            return replace(self, design=design, engine=self.engine.with_response(shared))
+        crossproducts = CrossProducts.from_design(design)
         if drawn is None:
             return self._of(design, crossproducts, self.solver if same else None, self.control)
-        if same:
-            shared = replace(crossproducts, gram=self.engine.crossproducts.gram)
-            return replace(self, design=design, engine=self.engine.with_response(shared))
         solver = drawn.name if has_iterative(crossproducts.gram) else None
         return self._of(design, crossproducts, solver, self.control)
 

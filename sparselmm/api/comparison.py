@@ -27,6 +27,7 @@ from sparselmm.inference.reductions import (
     drop1_table,
     droppable,
     no_effects,
+    products_without,
     ranova_table,
     reduced_design,
     reductions,
@@ -174,7 +175,8 @@ def drop1_lrt(fit: MixedModelFit) -> pd.DataFrame:
     reduced: dict[str, Compared] = {}
     for term in droppable(fixed_terms(_encoding(fit))):
         if _encoding(fit).fixed.intercept:
-            small = _fit(problem.alike(without_columns(design, term.columns)), BY_ML)
+            known = products_without(problem.engine.crossproducts, term.columns)
+            small = _fit(problem.alike(without_columns(design, term.columns), known), BY_ML)
         else:  # without a constant, the factor that is left may be coded in another way
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SparseLMMWarning)

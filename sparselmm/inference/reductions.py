@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import FloatArray, frozen
 from sparselmm.covariance import make_structure
+from sparselmm.crossproducts import CrossProducts
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.data.encoding import TermEncoding
 from sparselmm.inference.distributions import chi2_tail
@@ -53,6 +54,26 @@ def without_columns(design: Design, columns: Sequence[int]) -> Design:
     keep = [j for j in range(design.p) if j not in gone]
     X = np.ascontiguousarray(design.X[:, keep])
     return replace(design, X=X, columns=tuple(design.columns[j] for j in keep), messages=())
+
+
+def products_without(xp: CrossProducts, columns: Sequence[int]) -> CrossProducts | None:
+    """Return the cross-products without some columns of X, whose pilot fit goes back into the response.
+
+    None where the columns were mixed, or all others depend on them as their constant.
+    """
+    gone, keep = sorted(set(columns)), [j for j in range(xp.p) if j not in set(columns)]
+    if xp.basis.mix is not None or xp.basis.position in gone:
+        return None
+    back = np.zeros((xp.p + 1, len(keep) + 1))
+    back[keep, np.arange(len(keep))] = 1.0
+    back[gone, -1], back[-1, -1] = xp.basis.b0[gone], 1.0
+    basis = replace(
+        xp.basis,
+        position=xp.basis.position - sum(j < xp.basis.position for j in gone),
+        **{name: frozen(getattr(xp.basis, name)[keep]) for name in ("centre", "scale", "b0")},
+    )
+    ZtWXy, XytWXy = frozen(xp.ZtWXy @ back), frozen(back.T @ xp.XytWXy @ back)
+    return replace(xp, ZtWXy=ZtWXy, XytWXy=XytWXy, p=len(keep), basis=basis)
 
 
 def reductions(design: Design, encodings: Sequence[TermEncoding] | None) -> tuple[Reduction, ...]:

@@ -9,9 +9,11 @@ from approximate_designs import communities, data, fitted, pair
 from scipy import stats
 
 import sparselmm as slm
+from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import UndecidedError
 from sparselmm.inference.distributions import chi2_tail
 from sparselmm.inference.montecarlo import difference_error, paired_error, probe_values, undecided_level, with_errors
+from sparselmm.inference.reductions import products_without, without_columns
 
 ROUGH = {"standard_error": 0.5, "probes": 16, "max_probes": 16, "deflation": 2, "max_deflation": 2}
 
@@ -145,3 +147,18 @@ def test_the_error_of_a_difference_is_honest(other):
         ratios.append(error / difference_error(a.result, b.result))
     assert 0.7 < np.std(ratios) < 1.5
     assert abs(np.mean(ratios)) < 0.7
+
+
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_cross_products_without_columns_need_no_rows(weights):
+    fit = slm.lmer("y ~ x + year + v + (1 | u) + (1 | i)", data(), solver="iterative", weights=weights)
+    xp = fit.crossproducts
+    for columns in ([1], [2, 3]):
+        found = products_without(xp, columns)
+        design = without_columns(fit.result.design, columns)
+        wanted = CrossProducts.from_design(design, found.basis, found.centres)
+        size = np.abs(wanted.XytWXy).max()
+        np.testing.assert_allclose(found.XytWXy, wanted.XytWXy, atol=1e-9 * size)
+        np.testing.assert_allclose(found.ZtWXy, wanted.ZtWXy, atol=1e-9 * size)
+        assert found.basis.position == 0
+    assert products_without(xp, [0]) is None
