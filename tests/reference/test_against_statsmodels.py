@@ -120,12 +120,12 @@ def test_arrays_as_in_the_notebook():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [c for c in cases() if c.name != "score slope"], ids=lambda c: c.name)
 def test_conditional_covariances_of_random_effects(case):
+    # statsmodels inverts the covariance matrix, which is singular for the one left out
     theirs = smf.mixedlm(case.formula, case.data, **case.options).fit()
     ours = slm.mixedlm(case.formula, case.data, **case.options).fit()
-    if ours.lmm.is_singular:
-        pytest.skip("statsmodels inverts the covariance matrix")
+    assert not ours.lmm.is_singular
     plain = theirs._results  # the wrapper around it would keep what is set
     plain.cov_re, plain.vcomp, plain.scale = ours.cov_re.to_numpy(), ours.vcomp, ours.scale
     expected = plain.random_effects_cov
