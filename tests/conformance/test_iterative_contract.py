@@ -157,7 +157,9 @@ def test_what_is_said_of_the_error(kind):
     known = system.monte_carlo()
     assert known.probes == FEW.probes == len(known.values)
     assert known.values.mean() == pytest.approx(system.logdet(), rel=1e-12)
-    assert known.standard_error == system.standard_error == pytest.approx(known.values.std(ddof=1) / 8.0, rel=1e-6)
+    assert known.standard_error == system.standard_error
+    plain = known.values.std(ddof=1) / 8.0  # shrunk a little towards a bound of the variance
+    assert 0.95 * plain < known.standard_error < 1.5 * plain
     assert 0.0 < known.quadrature <= 1e-3 * known.standard_error
     assert 0.0 < known.solve <= 1e-15
     assert (known.precision != 0.0) == (kind == "single")

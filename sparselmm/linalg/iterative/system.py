@@ -38,6 +38,8 @@ SINGLE_CELLS = 2_000_000  # designs with fewer cells are worked on in double pre
 FORM_TOLERANCE = 1e-5  # of the aimed standard error
 SOLVE_TOLERANCE = {4: 1e-5, 8: 1e-6}
 QUIET = 0.25  # share of the aimed standard error that known directions may leave to the probes
+STALLED = 0.8  # share of the probes still wanted with twice the directions, beyond which more do not help
+SHRINKAGE = 3.0  # values that the bound of the variance counts for
 ENOUGH = 1.2  # more probes than the estimated variance asks for
 
 
@@ -128,7 +130,8 @@ class IterativeSystem:
         while wanted > self.control.probes and k <= min(self.control.max_deflation, reduced.q2 // 2):
             tried = self._try(templates, reduced, k, best.order, 0.0)
             fewer = max(self._wanted_probes(), least)
-            if self._cost(k, fewer) > self._cost(best.directions.shape[1], wanted):
+            dearer = self._cost(k, fewer) > self._cost(best.directions.shape[1], wanted)
+            if dearer and (wanted <= self.control.max_probes or fewer > STALLED * wanted):
                 break
             k *= 2
             best, wanted = tried, fewer
@@ -236,8 +239,16 @@ class IterativeSystem:
 
     @property
     def standard_error(self) -> float:
-        """Monte Carlo standard error of log|M|, from the values of the probes."""
-        return float(self.samples.std(ddof=1) / np.sqrt(len(self.samples)))
+        """Monte Carlo standard error of log|M|, from the values of the probes.
+
+        The variance of a few values is itself uncertain, and too small now and then. It is shrunk towards a bound
+        that the same Lanczos matrices give with a tenth of that uncertainty, by the weight of a few more values.
+        """
+        m = len(self.samples)
+        squares = np.concatenate([b.tridiagonals.square_forms() for b in self._batches if b.random])
+        variance = float(self.samples.var(ddof=1))
+        bound = 2.0 * float(squares.mean())
+        return float(np.sqrt(((m - 1) * variance + SHRINKAGE * bound) / (m - 1 + SHRINKAGE) / m))
 
     def logdet(self) -> float:
         """Return log|M|, within `standard_error`."""
