@@ -25,10 +25,13 @@ SPARSE_RATE = 6e9
 SPARSE_GRADIENT_RATE = 5e8
 ITERATIVE_RATE = 7e9  # cells of Z'WZ times columns
 OVERHEAD = 1e-4
+NEITHER = "a sparse factor would fill up, a dense one does not fit in memory"
 PATIENCE = 60.0  # seconds that an exact fit may take where an approximate one is much faster
 MUCH_FASTER = 4.0
 TYPICAL_ITERATIONS = 6
 MEMORY_SHARE = 0.9
+MANY_COLUMNS = 10_000  # of Z, from which on a symbolic analysis may take seconds
+SAMPLES = (64, 16, 4)  # of so many eliminated levels one is looked at before all of them are
 
 
 @dataclass(frozen=True)
@@ -135,14 +138,16 @@ def make_plan(gram: BlockGram, first: tuple[int, ...], available: Callable[[], f
     """Return the plan for Z'WZ; ``first`` are the terms that can be eliminated as small blocks."""
     memory = (available or available_memory)()
     costs = [schur_cost(gram, first)] if first else []
-    if not first or not too_connected(gram):
+    iterative = iterative_cost(gram, first) if first and rest_size(gram, first) else None
+    if not first or not (too_connected(gram) or fills_up(gram, first, _worth(costs[0], iterative, memory))):
         costs.append(cholmod_cost(gram))
     best, reason = _best_exact(costs, memory, quick_choice(gram, first))
-    if first and rest_size(gram, first):
-        iterative = iterative_cost(gram, first)
+    if iterative is not None:
         costs.append(iterative)
         if memory is not None and best.bytes >= MEMORY_SHARE * memory:
-            best, reason = iterative, "an exact factor does not fit in memory"
+            known = any(c.name == "cholmod" for c in costs)
+            best = iterative
+            reason = "an exact factor does not fit in memory" if known else NEITHER
         elif TYPICAL_ITERATIONS * best.iteration_seconds > PATIENCE:
             ratio = best.iteration_seconds / iterative.iteration_seconds
             if ratio > MUCH_FASTER:
@@ -161,6 +166,30 @@ def _best_exact(costs: list[SystemCost], memory: float | None, quick: str | None
         return best, "a sparse factor would fill up" if best.name == "schur" else "no block-diagonal cross-product"
     ratio = others[0].iteration_seconds / best.iteration_seconds
     return best, f"predicted {ratio:.1f} times as fast as {others[0].name}" if ratio > 1.0 else "small dense rest"
+
+
+def _worth(schur: SystemCost, iterative: SystemCost | None, memory: float | None) -> float:
+    """Return the seconds per iteration from which on a sparse factor is not chosen, whatever they are exactly."""
+    limit = np.inf if memory is not None and schur.bytes >= MEMORY_SHARE * memory else schur.iteration_seconds
+    if iterative is not None:
+        limit = min(limit, max(PATIENCE / TYPICAL_ITERATIONS, MUCH_FASTER * iterative.iteration_seconds))
+    return float(limit)
+
+
+def fills_up(gram: BlockGram, first: tuple[int, ...], seconds: float) -> bool:
+    """Return whether a sparse factor is seen to take so many seconds per iteration without an analysis of the whole.
+
+    That of a part of the eliminated levels takes less, and where the factor fills up so does the analysis: a few
+    levels tell in a hundredth of its time. Where it does not, it costs little and so do its parts.
+    """
+    for step in SAMPLES if gram.q > MANY_COLUMNS else ():
+        keep = np.ones(gram.q, dtype=bool)
+        for t in first:
+            levels = np.arange(gram.m[t]) % step == 0
+            keep[gram.offsets[t] : gram.offsets[t + 1]] = np.repeat(levels, gram.k[t])
+        if cholmod_cost(gram, keep).iteration_seconds > seconds:
+            return True
+    return False
 
 
 def too_connected(gram: BlockGram) -> bool:
@@ -246,12 +275,16 @@ def iterative_cost(gram: BlockGram, first: tuple[int, ...]) -> SystemCost:
     )
 
 
-def cholmod_cost(gram: BlockGram) -> SystemCost:
-    """Return the cost of factoring all of M in sparse form, from the column counts of its factor."""
+def cholmod_cost(gram: BlockGram, keep: np.ndarray | None = None) -> SystemCost:
+    """Return the cost of factoring M in sparse form, or its rows and columns ``keep``, (q,), from column counts."""
     from sparselmm.linalg.kernels import column_counts
 
     rows, cols = (np.concatenate(x) for x in zip(*(gram.element_indices(i, j) for i, j in gram.pairs)))
     size = gram.q
+    if keep is not None:
+        size, place = int(keep.sum()), np.cumsum(keep) - 1
+        kept = keep[rows] & keep[cols]
+        rows, cols = place[rows[kept]], place[cols[kept]]
     pattern = sp.coo_array((np.ones(len(rows), dtype=np.int8), (rows, cols)), shape=(size, size)).tocsc()
     order = _fill_reducing(pattern)
     place = np.empty(size, dtype=np.int64)

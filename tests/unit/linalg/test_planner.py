@@ -269,6 +269,45 @@ def test_connected_designs_are_not_analysed(monkeypatch):
     assert plan.choice == "schur"
 
 
+def test_a_few_levels_tell_that_a_factor_fills_up(monkeypatch):
+    """The analysis of the whole would take seconds here and changes nothing."""
+    gram = crossed(20_000, 8_000, 200_000)
+    first, asked = eliminable(gram), []
+
+    def cost(gram, keep=None):
+        asked.append(gram.q if keep is None else int(keep.sum()))
+        return cholmod_cost(gram, keep)
+
+    monkeypatch.setattr(planner, "cholmod_cost", cost)
+    plan = make_plan(gram, first, available=lambda: 1e15)
+    assert "cholmod" not in {c.name for c in plan.costs}
+    assert asked and max(asked) < 0.5 * gram.q
+    poor = make_plan(gram, first, available=lambda: 1e9)
+    assert (poor.choice, poor.reason) == ("iterative", planner.NEITHER)
+    sparse = mobility(6000, 2500, 0.3)
+    asked.clear()
+    make_plan(sparse, eliminable(sparse))
+    assert asked[-1] == sparse.q
+
+
+def test_cost_of_a_part_is_that_of_the_part():
+    gram = crossed(300, 200, 2000, 2, 3)
+    keep = np.ones(gram.q, dtype=bool)
+    assert cholmod_cost(gram, keep) == cholmod_cost(gram)
+    keep[: 2 * 150] = False  # half the levels of the first term
+    dense = np.zeros((gram.q, gram.q))
+    for pair in gram.pairs:
+        rows, cols = gram.element_indices(*pair)
+        dense[rows, cols] = dense[cols, rows] = 1.0
+    part = dense[np.ix_(keep, keep)]
+    with pytest.MonkeyPatch.context() as patch:  # without a fill-reducing order both are in the same one
+        patch.setattr(planner, "_fill_reducing", lambda pattern: np.arange(pattern.shape[0]))
+        cost = cholmod_cost(gram, keep)
+    lower = sp.csr_array(np.tril(part))
+    counts = column_counts(lower.indptr.astype(np.int64), lower.indices.astype(np.int64), len(part))
+    assert cost.factor_nonzeros == counts.sum()
+
+
 def test_patience_decides_between_exact_and_approximate(monkeypatch):
     gram = crossed(3000, 1500, 20000)
     first = eliminable(gram)
