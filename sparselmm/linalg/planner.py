@@ -24,6 +24,7 @@ SCATTER_RATE = 8e8
 SPARSE_RATE = 6e9
 SPARSE_GRADIENT_RATE = 5e8
 ITERATIVE_RATE = 7e9  # cells of Z'WZ times columns
+VECTOR_RATE = 2e8  # columns of Z times columns of single precision (half of it of double), which leave the cache
 OVERHEAD = 1e-4
 NEITHER = "a sparse factor would fill up, a dense one does not fit in memory"
 PATIENCE = 60.0  # seconds that an exact fit may take where an approximate one is much faster
@@ -265,13 +266,14 @@ def iterative_cost(gram: BlockGram, first: tuple[int, ...]) -> SystemCost:
     # products of all cells with so many columns: deflation and solutions in double precision, probes in single
     value, gradient = 5.0 * 2 * 32 + 6.0 * 16 + 36.0, 2.0 * 2 * 32 + 2.0 * 16 + 48.0
     vectors = 8.0 * 100.0 * gram.q
+    column = cells / ITERATIVE_RATE + gram.q / VECTOR_RATE * (1.0 if cells > MANY_CELLS else 2.0)
     return SystemCost(
         "iterative",
         16.0 * cells + vectors,
         0.0,
         4.0 * cells * value,
-        cells * value / ITERATIVE_RATE + 100 * OVERHEAD,
-        cells * gradient / ITERATIVE_RATE + 100 * OVERHEAD,
+        value * column + 100 * OVERHEAD,
+        gradient * column + 100 * OVERHEAD,
     )
 
 

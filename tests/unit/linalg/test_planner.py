@@ -314,6 +314,7 @@ def test_patience_decides_between_exact_and_approximate(monkeypatch):
     assert make_plan(gram, first, available=lambda: 1e15).choice in SYSTEMS
     monkeypatch.setattr(planner, "PATIENCE", 0.0)
     monkeypatch.setattr(planner, "ITERATIVE_RATE", 1e15)
+    monkeypatch.setattr(planner, "VECTOR_RATE", 1e15)
     monkeypatch.setattr(planner, "OVERHEAD", 0.0)
     plan = make_plan(gram, first, available=lambda: 1e15)
     assert plan.choice == "iterative"
