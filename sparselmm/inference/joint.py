@@ -239,10 +239,13 @@ class InverseEntries:
         with self._joint.open() as system:
             step = self._batch(system)
             for a in range(0, len(columns), step):
-                here = columns[a : a + step]
-                E = np.zeros((self._gram.q, len(here)))
-                E[here, np.arange(len(here))] = 1.0
-                yield a, system.solve(E)
+                yield a, system.solve(self._units(columns[a : a + step]))
+
+    def _units(self, columns: IntArray) -> FloatArray:
+        """Return unit vectors for columns of Z, (q, c)."""
+        E = np.zeros((self._gram.q, len(columns)))
+        E[columns, np.arange(len(columns))] = 1.0
+        return E
 
     def between(self, columns: IntArray) -> FloatArray:
         """Return the entries of M⁻¹ between some columns of Z, (c, c), by solutions for them."""
@@ -254,11 +257,13 @@ class InverseEntries:
     def diagonal_blocks(self, columns: IntArray) -> FloatArray:
         """Return the entries of M⁻¹ within each row of columns of Z, (b, K) -> (b, K, K)."""
         b, K = columns.shape
-        out = np.empty((b * K, K))
-        for a, found in self._unit_solutions(columns.ravel()):
-            here = np.arange(a, a + found.shape[1])
-            out[here] = found[columns[here // K], np.arange(len(here))[:, None]]
-        return out.reshape(b, K, K)
+        out = np.empty((b, K, K))
+        with self._joint.open() as system:
+            step = max(1, self._batch(system) // K)
+            for a in range(0, b, step):
+                here = columns[a : a + step].ravel()
+                out[a : a + step] = system.quadratic(self._units(here), K)
+        return out
 
     def _by_pairs(self, parts: dict[int, TermPart], n: int) -> FloatArray:
         out = np.zeros(n)

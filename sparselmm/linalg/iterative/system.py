@@ -28,7 +28,7 @@ from sparselmm.linalg.iterative.layout import Layout, divide
 from sparselmm.linalg.iterative.levels import LevelCovariances, level_covariances
 from sparselmm.linalg.iterative.operator import ReducedSystem
 from sparselmm.linalg.iterative.second import cost_in_probes, sum_of_squares
-from sparselmm.linalg.iterative.solve import Solved, conjugate_gradients
+from sparselmm.linalg.iterative.solve import RELATIVE, Solved, conjugate_gradients
 from sparselmm.linalg.iterative.traces import traces_by_differences
 from sparselmm.linalg.montecarlo import MonteCarlo
 from sparselmm.linalg.system import grouped_products
@@ -37,6 +37,7 @@ WIDTH = 16
 SINGLE_CELLS = 2_000_000  # designs with fewer cells are worked on in double precision throughout
 FORM_TOLERANCE = 1e-5  # of the aimed standard error
 SOLVE_TOLERANCE = {4: 1e-5, 8: 1e-6}
+FORM_RELATIVE = 1e-7  # residual of solutions of which nothing but quadratic forms is wanted
 QUIET = 0.25  # share of the aimed standard error that known directions may leave to the probes
 STALLED = 0.8  # share of the probes still wanted with twice the directions, beyond which more do not help
 SHRINKAGE = 3.0  # values that the bound of the variance counts for
@@ -259,13 +260,13 @@ class IterativeSystem:
             self._logdet = self._reduced.logdet + known + float(self.samples.mean()) + self._border.logdet
         return self._logdet
 
-    def _reduced_solve(self, C: FloatArray) -> tuple[FloatArray, Solved, FloatArray]:
+    def _reduced_solve(self, C: FloatArray, relative: float = RELATIVE) -> tuple[FloatArray, Solved, FloatArray]:
         """Return L1⁻¹C1, the solved system of the rest and its right-hand side, for columns C of Z."""
         layout = self.layout
         first = C[layout.first.columns.ravel()]
         rest = np.concatenate([C[g.columns.ravel()] for g in layout.rest])
         H1, right = self._reduced.reduce(first, rest)
-        return H1, conjugate_gradients(self._reduced.apply, self._deflation.precondition, right), right
+        return H1, conjugate_gradients(self._reduced.apply, self._deflation.precondition, right, relative), right
 
     def _big_solve(self, C: FloatArray) -> FloatArray:
         """Return the solution without the border, (q, r), zero in its rows."""
@@ -284,11 +285,13 @@ class IterativeSystem:
     def quadratic(self, C: FloatArray, width: int | None = None) -> FloatArray:
         """Return C_g'M⁻¹C_g for each group of ``width`` columns, (groups, width, width).
 
-        The error is of second order in the residuals of the solutions.
+        The error is of second order in the residuals of the solutions. Those of one group of all columns are kept:
+        `solve` is asked for them next.
         """
-        H1, solved, right = self._reduced_solve(C)
-        self._solve_error = max(self._solve_error, solved.relative**2 / self._reduced.smallest)
-        self._memo = (C, self._expanded(H1, solved.X))
+        H1, solved, right = self._reduced_solve(C, RELATIVE if width is None else FORM_RELATIVE)
+        if width is None:
+            self._solve_error = max(self._solve_error, solved.relative**2 / self._reduced.smallest)
+            self._memo = (C, self._expanded(H1, solved.X))
         cross = grouped_products(solved.X, solved.R, width)
         out = grouped_products(H1, H1, width) + grouped_products(right, solved.X, width) + cross.transpose(0, 2, 1)
         out = (out + out.transpose(0, 2, 1)) / 2.0
