@@ -9,6 +9,7 @@ response or a column changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,7 +78,7 @@ class SingularDirection:
         parts = [
             ("-" if w < 0 else "+") + " " + (c if abs(abs(w) - 1) < 1e-6 else f"{abs(w):.3g}·{c}")
             for w, c in zip(self.weights, self.columns)
-            if abs(w) > 1e-6
+            if w != 0
         ]
         return " ".join(parts).removeprefix("+ ")
 
@@ -191,15 +192,20 @@ def singular_directions(
     columns: tuple[tuple[str, ...], ...],
     templates: tuple[FloatArray, ...],
     scales: list[FloatArray],
+    maps: Sequence[FloatArray],
 ) -> tuple[SingularDirection, ...]:
-    """Return the linear combinations of coefficients that have no variance, with columns scaled alike."""
+    """Return the linear combinations of coefficients that have no variance, with columns scaled alike.
+
+    Templates and scales are those of the columns as they were optimized, perhaps centred. Each map, (k, k), makes the
+    coefficients that are reported from theirs.
+    """
     out = []
-    for name, cols, T, scale in zip(names, columns, templates, scales):
+    for name, cols, T, scale, C in zip(names, columns, templates, scales, maps):
         U, d, _ = np.linalg.svd(scale[:, None] * T)
         null = d < RANK_TOL
         rank = int((~null).sum())
         for z in U[:, null].T:
-            weights = np.where(np.abs(z) < 1e-3 * np.abs(z).max(), 0.0, z) * scale
+            weights = np.linalg.solve(C.T, np.where(np.abs(z) < 1e-3 * np.abs(z).max(), 0.0, z) * scale)
             weights = weights / weights[np.argmax(np.abs(weights))]
             out.append(SingularDirection(name, cols, weights, _simpler(name, cols, weights, rank)))
     return tuple(out)

@@ -55,6 +55,11 @@ class ParameterMap:
         """Return the templates of all terms in the user's coordinates."""
         return tuple(s.reported_template(x) for s, x in zip(self.structures, self.split(par)))
 
+    @property
+    def maps(self) -> Templates:
+        """The matrix C of each term, (k, k), that makes coefficients in the user's coordinates: b = C b_c."""
+        return tuple(s.reported_modes(np.eye(s.k)).T for s in self.structures)
+
     def reported_modes(self, b: FloatArray, gram: BlockGram) -> FloatArray:
         """Return conditional modes, (q,), in the user's coordinates."""
         parts = np.split(b, gram.offsets[1:-1])

@@ -201,9 +201,8 @@ class FitResult:
     def is_singular(self) -> bool:
         """Whether a random term has a direction of (relatively) zero variance."""
         names, columns = zip(*((t.name, t.columns) for t in self.design.terms))
-        templates = self.engine.parameters.reported_templates(self.par)
-        scales = column_scales(self.engine.crossproducts.gram)
-        return len(singular_directions(names, columns, templates, scales)) > 0
+        parameters, scales = self.engine.parameters, column_scales(self.engine.crossproducts.gram)
+        return len(singular_directions(names, columns, parameters.templates(self.par), scales, parameters.maps)) > 0
 
     def evaluate(self, theta: FloatArray | Sequence[float], criterion: Criterion | None = None) -> float:
         """Return the criterion at θ; the fit is not changed."""

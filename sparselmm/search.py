@@ -218,7 +218,7 @@ def _certified(
         start = leave_boundary(parameters.structures, parameters.templates(par), certificate.terms)
         par, _, finish = make_optimizer("newton").minimize(recorder, start, parameters.lower())
         notes += f"; left a false boundary optimum ({finish})"
-    directions = singular_directions(names, columns, parameters.reported_templates(par), scales)
+    directions = singular_directions(names, columns, parameters.templates(par), scales, parameters.maps)
     return par, replace(certificate, singular=directions), notes
 
 

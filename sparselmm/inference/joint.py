@@ -116,8 +116,7 @@ def joint_covariance(engine: Engine, par: FloatArray) -> JointCovariance:
         gram, basis = pls.crossproducts.gram, pls.crossproducts.basis
         B = pls.system.solve(solution.scaled[:, :-1]) if pls.crossproducts.p else np.zeros((gram.q, 0))
     templates = solution.templates
-    # rows are what `reported_modes` takes
-    maps = tuple(s.reported_modes(np.eye(s.k)).T for s in engine.parameters.structures)
+    maps = engine.parameters.maps
     cross = apply_factor(B, tuple(C @ T for C, T in zip(maps, templates)), gram)
 
     @contextmanager

@@ -10,7 +10,7 @@ import pytest
 import reference_helpers as rh
 from scipy.optimize import minimize_scalar
 
-from sparselmm import LinearMixedModel
+from sparselmm import LinearMixedModel, lmer
 from sparselmm.convergence import TOLERANCE, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import criterion_for
 from sparselmm.derivatives import Curvature
@@ -245,23 +245,45 @@ def test_singular_means_a_pivot_below_lme4s_tolerance(pivot, expected):
     for scale in (np.ones(2), np.array([1.0, 1e4])):
         T = np.diag([1.0, pivot]) / scale[:, None]
         assert is_singular(T, scale) == expected
-        assert bool(singular_directions(("g",), (("one", "x"),), (T,), [scale])) == expected
+        assert bool(singular_directions(("g",), (("one", "x"),), (T,), [scale], [np.eye(2)])) == expected
 
 
 def test_directions_of_a_template_of_rank_two():
     T = np.array([[1.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.2, 0.3, 0.4]])
     columns = ("one", "x", "z")
-    (found,) = singular_directions(("g",), (columns,), (T,), [np.ones(3)])
+    (found,) = singular_directions(("g",), (columns,), (T,), [np.ones(3)], [np.eye(3)])
     np.testing.assert_allclose(found.weights, [-0.5, 1.0, 0.0], atol=1e-12)
     assert found.combination == "- 0.5·one + x"
     assert found.simpler == "a term g whose 3 coefficients vary in 2 dimensions only (correlations of ±1)"
-    assert singular_directions(("g",), (columns,), (np.eye(3),), [np.ones(3)]) == ()
+    assert singular_directions(("g",), (columns,), (np.eye(3),), [np.ones(3)], [np.eye(3)]) == ()
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1e4])
 def test_direction_named_does_not_depend_on_units(unit):
     """With x in other units the same direction is named, its weight multiplied: both coefficients are part of it."""
     T = np.array([[1.0, 0.0], [0.5 / unit, 0.0]])
-    (found,) = singular_directions(("g",), (("one", "x"),), (T,), [np.array([1.0, unit])])
+    (found,) = singular_directions(("g",), (("one", "x"),), (T,), [np.array([1.0, unit])], [np.eye(2)])
     assert np.all(found.weights != 0)
     assert found.simpler.endswith("(correlations of ±1)")
+
+
+@pytest.mark.parametrize("year", [0.0, 2e3, 2e4, 2e6])
+def test_direction_named_and_singularity_do_not_depend_on_the_origin(year):
+    """A covariate far from zero is centred inside: the same combination is meant, in the user's coefficients."""
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(10), 8), np.tile(np.arange(8.0), 10)
+    y = rng.normal(size=10)[g] + 0.3 * x + rng.normal(size=80)
+    with pytest.warns(SingularFitWarning):
+        fit = lmer("y ~ t + (t | g)", {"y": y, "t": year + x, "g": g})
+    (found,) = fit.convergence.singular
+    T = fit.varcorr.terms[0].cov
+    # the combination has no variance, though both coefficients do
+    w = found.weights / np.abs(found.weights).max()
+    assert np.all(w != 0) and np.all(np.diag(T) > 0)
+    spread = np.outer(np.sqrt(np.diag(T)), np.sqrt(np.diag(T))) * np.outer(w, w)
+    assert abs(w @ T @ w) < 1e-8 * np.abs(spread).max()
+    assert found.simpler.endswith("(correlations of ±1)")
+    assert found.combination.endswith("Intercept + t")
+    y = y + rng.normal(size=10)[g] * x
+    regular = lmer("y ~ t + (t | g)", {"y": y, "t": year + x, "g": g})
+    assert not regular.is_singular and regular.convergence.singular == ()
