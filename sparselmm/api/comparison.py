@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm.criterion import Criterion, criterion_for
-from sparselmm.exceptions import ParameterError, SparseLMMWarning
+from sparselmm.exceptions import ParameterError, SparseLMMWarning, warn_user
 from sparselmm.inference.lrt import (
     Candidate,
     check_nested,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Compare nested fits by likelihood-ratio tests, R's ``anova(m0, m1)``.
+    """Compare nested fits by likelihood-ratio tests, R's ``anova(m1, m2)``.
 
     Parameters
     ----------
@@ -55,14 +55,15 @@ def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None 
         Whether fits by REML are first refitted by maximum likelihood, which is said in a warning. With
         ``False`` the REML criteria are compared; that needs the same fixed effects.
     names : sequence of str, optional
-        Names of the rows; ``m0``, ``m1``, ... by default.
+        Names of the rows; by default ``m1``, ``m2``, ... in the order given.
 
     Returns
     -------
     DataFrame
         By increasing number of parameters: ``npar``, ``AIC``, ``BIC``, ``logLik``, ``-2*log(L)``,
-        ``Chisq``, ``Df``, ``Pr(>Chisq)``; formulas and notes are in ``attrs``. After fits by the iterative
-        solver ``Chisq se`` is the Monte Carlo standard error of the difference.
+        ``Chisq``, ``Df``, ``Pr(>Chisq)``. The formulas are shown above the numbers and are in
+        ``attrs["formulas"]`` by name, notes in ``attrs["notes"]``. After fits by the iterative solver
+        ``Chisq se`` is the Monte Carlo standard error of the difference.
 
     Raises
     ------
@@ -79,17 +80,22 @@ def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None 
     --------
     >>> import sparselmm as slm
     >>> data = slm.load_dataset("sleepstudy")
-    >>> m0 = slm.lmer("Reaction ~ 1 + (Days | Subject)", data, reml=False)
-    >>> m1 = slm.lmer("Reaction ~ Days + (Days | Subject)", data, reml=False)
-    >>> slm.anova(m0, m1)["Chisq"].round(3).to_dict()
-    {'m0': nan, 'm1': 23.537}
+    >>> m1 = slm.lmer("Reaction ~ 1 + (Days | Subject)", data, reml=False)
+    >>> m2 = slm.lmer("Reaction ~ Days + (Days | Subject)", data, reml=False)
+    >>> slm.anova(m1, m2)[["npar", "Chisq", "Df"]].round(3)
+    m1: Reaction ~ 1 + (Days | Subject)
+    m2: Reaction ~ Days + (Days | Subject)
+    <BLANKLINE>
+        npar   Chisq   Df
+    m1     5     NaN  NaN
+    m2     6  23.537  1.0
     """
     candidates, notes = _candidates(fits, refit, names)
     ordered = sorted(candidates, key=lambda c: c.npar)
     for small, large in pairwise(ordered):
         check_nested(small, large)
     table = lrt_table(ordered)
-    table.attrs.update(notes=notes, formulas={c.name: f.formula for c, f in zip(candidates, fits)})
+    table.attrs["notes"] = notes
     return table
 
 
@@ -111,28 +117,24 @@ def information_weights(*fits: MixedModelFit, refit: bool = True, names: Sequenc
     --------
     >>> import sparselmm as slm
     >>> data = slm.load_dataset("sleepstudy")
-    >>> m0 = slm.lmer("Reaction ~ Days + (1 | Subject)", data, reml=False)
-    >>> m1 = slm.lmer("Reaction ~ Days + (Days || Subject)", data, reml=False)
-    >>> slm.information_weights(m0, m1)["weight_AIC"].round(6).to_dict()
-    {'m0': 0.0, 'm1': 1.0}
+    >>> m1 = slm.lmer("Reaction ~ Days + (1 | Subject)", data, reml=False)
+    >>> m2 = slm.lmer("Reaction ~ Days + (Days || Subject)", data, reml=False)
+    >>> slm.information_weights(m1, m2)["weight_AIC"].round(6).to_dict()
+    {'m1': 0.0, 'm2': 1.0}
     """
     candidates, notes = _candidates(fits, refit, names)
     table = information_table(candidates)
-    table.attrs.update(notes=notes)
+    table.attrs["notes"] = notes
     return table
 
 
 def _candidates(fits: Sequence[Any], refit: bool, names: Sequence[str] | None) -> tuple[list[Candidate], list[str]]:
     """Return the fits ready to be compared, by maximum likelihood unless asked otherwise."""
-    if len(fits) < 2:
-        raise ParameterError("a comparison needs at least two fits; fit.anova() tests the terms of one")
-    for fit in fits:
-        if not isinstance(getattr(fit, "result", None), FitResult):
-            raise ParameterError(f"only fits can be compared, not {type(fit).__name__}")
-    labels = [f"m{i}" for i in range(len(fits))] if names is None else [str(name) for name in names]
+    _check_fits(fits)
+    labels = [f"m{i + 1}" for i in range(len(fits))] if names is None else [str(name) for name in names]
     if len(labels) != len(fits) or len(set(labels)) < len(labels):
         raise ParameterError(f"names must hold {len(fits)} different names")
-    given = [Candidate(label, fit.result) for label, fit in zip(labels, fits)]
+    given = [Candidate(label, fit.result, fit.formula) for label, fit in zip(labels, fits)]
     check_same_data(given)
     by_reml = [c.name for c in given if c.result.criterion_type.reml]
     if not by_reml:
@@ -141,11 +143,25 @@ def _candidates(fits: Sequence[Any], refit: bool, names: Sequence[str] | None) -
         _check_reml(given, len(by_reml))
         return given, ["REML criteria were compared"]
     note = f"refitted by maximum likelihood instead of REML: {', '.join(by_reml)}"
-    warnings.warn(note, SparseLMMWarning, stacklevel=3)
+    warn_user(note, SparseLMMWarning)
     return [
-        Candidate(c.name, _fit(fit.problem, BY_ML) if c.result.criterion_type.reml else c.result)
+        replace(c, result=_fit(fit.problem, BY_ML)) if c.result.criterion_type.reml else c
         for c, fit in zip(given, fits)
     ], [note]
+
+
+def _check_fits(fits: Sequence[Any]) -> None:
+    """Refuse what is not a fit, and say what to pass instead."""
+    if len(fits) == 1 and isinstance(fits[0], list | tuple):
+        raise ParameterError("pass the fits one by one, as in slm.anova(m1, m2); those of a list by slm.anova(*fits)")
+    if len(fits) < 2:
+        raise ParameterError("a comparison needs at least two fits; fit.anova() tests the terms of one")
+    for fit in fits:
+        if isinstance(getattr(fit, "result", None), FitResult):
+            continue
+        inside = isinstance(getattr(getattr(fit, "lmm", None), "result", None), FitResult)
+        remedy = "; pass the fit inside, result.lmm" if inside else ""
+        raise ParameterError(f"only fits can be compared, not {type(fit).__name__}{remedy}")
 
 
 def _check_reml(candidates: Sequence[Candidate], n_reml: int) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm
 from sparselmm.exceptions import ParameterError
+from sparselmm.inference.compared import ComparisonTable
 from sparselmm.inference.directions import covariance_basis
 from sparselmm.inference.distributions import chi2_tail
 from sparselmm.inference.montecarlo import difference_error, with_errors
@@ -32,10 +33,13 @@ class Candidate:
         How the table calls it.
     result : FitResult
         Its numbers.
+    formula : str
+        What was fitted.
     """
 
     name: str
     result: FitResult
+    formula: str = ""
 
     @property
     def npar(self) -> int:
@@ -153,7 +157,7 @@ def check_nested(small: Candidate, large: Candidate) -> None:
             )
 
 
-def lrt_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
+def lrt_table(candidates: Sequence[Candidate]) -> ComparisonTable:
     """Return the comparison table of R's ``anova``, one row per fit by increasing number of parameters.
 
     Columns: npar, AIC, BIC, logLik, -2*log(L), Chisq, Df, Pr(>Chisq); and ``Chisq se`` where a criterion
@@ -172,7 +176,13 @@ def lrt_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
         rows.append((c.npar, deviance + 2 * c.npar, deviance + log_n * c.npar, c.llf, deviance, chisq, df, p))
     columns = ["npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)"]
     table = pd.DataFrame(rows, columns=columns, index=pd.Index([c.name for c in ordered], dtype=object))
-    return with_errors(table, errors, "Chisq", "Df", {"Pr(>Chisq)": chi2_tail})
+    return _with_formulas(with_errors(table, errors, "Chisq", "Df", {"Pr(>Chisq)": chi2_tail}), ordered)
+
+
+def _with_formulas(table: pd.DataFrame, candidates: Sequence[Candidate]) -> ComparisonTable:
+    out = ComparisonTable(table)
+    out.attrs["formulas"] = {c.name: c.formula for c in candidates}
+    return out
 
 
 def boundary_p(chisq: float, df: int) -> float:
@@ -193,7 +203,7 @@ def boundary_p(chisq: float, df: int) -> float:
     return 0.5 * lower + 0.5 * chi2_tail(chisq, df)
 
 
-def information_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
+def information_table(candidates: Sequence[Candidate]) -> ComparisonTable:
     """Return AIC and BIC with their differences to the best and the weights exp(-Δ/2)/Σ.
 
     Where a criterion has a Monte Carlo error there are also the standard errors of the differences.
@@ -211,4 +221,4 @@ def information_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
         if any(error is not None for error in errors):
             table[f"delta_{name} se"] = [0.0 if error is None else error for error in errors]
         table[f"weight_{name}"] = weights / weights.sum()
-    return table
+    return _with_formulas(table, candidates)

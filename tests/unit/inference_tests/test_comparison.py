@@ -34,7 +34,7 @@ def test_a_chain_of_nested_models(fits):
 
 def test_reml_fits_are_refitted_and_this_is_said(data, fits):
     reml = [slm.lmer(f.formula, data) for f in fits[:2]]
-    with pytest.warns(SparseLMMWarning, match="refitted by maximum likelihood instead of REML: m0, m1"):
+    with pytest.warns(SparseLMMWarning, match="refitted by maximum likelihood instead of REML: m1, m2"):
         table = slm.anova(*reml)
     assert table["Chisq"].iloc[1] == pytest.approx(slm.anova(*fits[:2])["Chisq"].iloc[1])
     assert table.attrs["notes"]
@@ -57,8 +57,8 @@ def test_what_cannot_be_compared(data, fits):
         "170 rows|180 and 170": slm.lmer("Reaction ~ Days + (Days | Subject)", data.iloc[10:], reml=False),
         "responses differ": slm.lmer("log(Reaction) ~ Days + (Days | Subject)", data, reml=False),
         "weights differ": slm.lmer("Reaction ~ Days + (Days | Subject)", data.assign(w=2.0), weights="w", reml=False),
-        "fixed effects of m0 are not": slm.lmer("Reaction ~ 1 + I(Days == 3) + (Days | Subject)", data, reml=False),
-        "random effects of m0 are not": slm.lmer(
+        "fixed effects of m1 are not": slm.lmer("Reaction ~ 1 + I(Days == 3) + (Days | Subject)", data, reml=False),
+        "random effects of m1 are not": slm.lmer(
             "Reaction ~ Days + I(Days**2) + (0 + Days | Subject)", data, reml=False
         ),
         "same number of parameters": slm.lmer("Reaction ~ Days + (0 + Days | Subject)", data, reml=False),
@@ -73,6 +73,22 @@ def test_what_cannot_be_compared(data, fits):
         slm.anova(base)
     with pytest.raises(ParameterError, match="only fits"):
         slm.anova(base, "y ~ x")
+    with pytest.raises(ParameterError, match=r"one by one, .* slm\.anova\(\*fits\)"):
+        slm.anova([base, base])
+    door = slm.mixedlm("Reaction ~ Days", data, groups="Subject").fit(reml=False)
+    with pytest.raises(ParameterError, match=r"MixedLMResults; pass the fit inside, result\.lmm"):
+        slm.anova(base, door)
+
+
+def test_rows_are_recognised(fits):
+    table = slm.anova(fits[3], fits[1])
+    assert list(table.index) == ["m2", "m1"]
+    assert table.attrs["formulas"] == {"m2": fits[1].formula, "m1": fits[3].formula}
+    assert str(table).splitlines()[:2] == [f"m2: {fits[1].formula}", f"m1: {fits[3].formula}"]
+    assert table._repr_html_().startswith(f"<p>m2: {fits[1].formula}<br>m1: {fits[3].formula}</p><div>")
+    assert str(table.iloc[1:].round(2)).startswith(f"m1: {fits[3].formula}\n\n")
+    assert str(table.T) == str(pd.DataFrame(table).T)
+    assert str(slm.information_weights(*fits[:2], names=["a", "b"])).startswith(f"a: {fits[0].formula}\nb: ")
 
 
 def test_information_criteria_need_no_nesting(data):
