@@ -19,6 +19,7 @@ from sparselmm.data.encoding import EncodingSpec, TermEncoding
 from sparselmm.data.evaluate import Evaluator, numeric
 from sparselmm.data.frame import Frame, as_frame
 from sparselmm.data.grouping import GroupingEncoding, learn_grouping
+from sparselmm.data.labels import check_order
 from sparselmm.data.matrices import MatrixEncoding, learn_matrix
 from sparselmm.data.rows import UsedRows, check_na_action, missing_rows, usable_rows
 from sparselmm.data.texts import is_written_number, number_trouble
@@ -143,8 +144,7 @@ def _vector(given: VectorInput, what: str, frame: Frame) -> FloatArray | None:
         if given not in frame:
             raise DataError(f"{what}={given!r} is not a column of the data; {frame.suggestion(given)}")
         return numeric(frame.column(given), f"the column {given!r} used as {what}")
-    if isinstance(given, pd.Series) and not given.index.equals(frame.index) and set(given.index) == set(frame.index):
-        raise DataError(f"{what} has the rows of the data in another order; pass {what}.loc[data.index]")
+    check_order(given, frame.index, what)
     try:
         values = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
