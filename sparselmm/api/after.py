@@ -237,7 +237,7 @@ class AfterFit(Predictor):
             part = parts[t]
             if not chosen.any() and isinstance(part, TermPart):
                 parts[t] = TermPart(encoding.own_levels(t, frame), part.Z)
-        shift, prior = self._offset(offset, len(frame)), self._weights(weights, len(frame))
+        shift, prior = self._offset(offset, frame.index), self._weights(weights, frame.index)
         total = rows.shift if shift is None else rows.shift + shift.take(frame, 0)
         w = None if prior is None else check_positive(prior.take(frame, 0), frame.index)
         return Rows(rows.X, total, tuple(parts), rows.missing, rows.index), w

@@ -22,6 +22,7 @@ from sparselmm.api.source import ModelSource
 from sparselmm.convergence import Convergence
 from sparselmm.criterion import ML, criterion_for
 from sparselmm.crossproducts import CrossProducts
+from sparselmm.data.labels import check_order
 from sparselmm.exceptions import DataError, Message, ParameterError
 from sparselmm.formula import update_formula
 from sparselmm.frames import by_row, coefficients_by_label
@@ -267,7 +268,7 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         ----------
         y : (n,) array, optional
             The new response, one value for each row that entered this fit or for each row of the
-            data; on the scale of the left side of the formula.
+            data; on the scale of the left side of the formula. A Series must have these rows' order.
         reml : bool, optional
             Criterion; by default that of this fit.
         """
@@ -283,7 +284,9 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
             values = np.array(y, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise DataError(f"the new response is not numeric: {error}") from error
-        if values.shape == (len(design.frame_index),) and len(design.frame_index) != design.n:
+        whole = values.shape == (len(design.frame_index),)
+        check_order(y, design.frame_index if whole else design.index, "y")
+        if whole and len(design.frame_index) != design.n:
             values = values[design.rows]
         if values.shape != (design.n,):
             raise DataError(

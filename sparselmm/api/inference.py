@@ -157,7 +157,8 @@ class Inference(Components):
         Parameters
         ----------
         hypothesis : str, sequence of str or (r, p) array
-            For example ``"f[T.b] - f[T.c]"``, ``"x = 1, 2*x = z"``, or rows of numbers.
+            For example ``"f[T.b] - f[T.c]"``, ``"x = 1, 2*x = z"``, or rows of numbers; a Series or
+            DataFrame goes by its labels, coefficients left out being zero.
         rhs : (r,) array, optional
             Right-hand sides of rows given as numbers.
         ddf, level

@@ -17,6 +17,7 @@ from sparselmm.api.progress import progress
 from sparselmm.api.source import ModelSource
 from sparselmm.criterion import criterion_for
 from sparselmm.data import build_design
+from sparselmm.data.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
 from sparselmm.formula import parse_formula
 from sparselmm.linalg import IterativeControl, Plan, plan_system
@@ -288,7 +289,7 @@ def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = Tr
     model : LinearMixedModel or MixedModelFit
         The design; its own response is not used.
     Y : (n, m) array or DataFrame
-        One column per response, one row for each row used by the model or of its data.
+        One column per response, one row for each row used by the model or of its data, in their order.
     reml : bool
         REML (default) or maximum likelihood.
     n_jobs : int
@@ -317,6 +318,7 @@ def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = Tr
         raise DataError(f"Y must have two dimensions (rows, responses) and a response, not shape {values.shape}")
     if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1:
         raise ParameterError(f"n_jobs must be a positive integer, not {n_jobs!r}")
+    check_order(Y, design.frame_index if len(values) == len(design.frame_index) else design.index, "Y")
     if len(values) == len(design.frame_index) != design.n:
         values = values[design.rows]
     if len(values) != design.n:

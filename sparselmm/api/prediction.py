@@ -132,9 +132,9 @@ class Predictor:
                 raise ParameterError("weights and offset are for new data; the rows of the fit have their own")
             chunks: Iterator[tuple[Rows, FloatArray | None]] = iter([self._own_rows()])
         else:
-            n, frames = table_chunks(newdata, int(chunk_rows))
-            shift = self._offset(offset, n)
-            prior = self._weights(weights, n) if variances and target.needs_all_terms else None
+            index, frames = table_chunks(newdata, int(chunk_rows))
+            shift = self._offset(offset, index)
+            prior = self._weights(weights, index) if variances and target.needs_all_terms else None
             chunks = self._encoded(frames, target, bool(allow_new_levels), prior, shift)
         found = self._labelled(predict_chunks(effects, target, chunks, variances), newdata is None)
         return with_limits(found, level) if variances else pd.Series(found.mean, index=found.index, name="prediction")
@@ -164,21 +164,21 @@ class Predictor:
             raise ParameterError("a model made from arrays has no formula to read new data with")
         return encoding
 
-    def _offset(self, given: str | npt.ArrayLike | None, n: int) -> RowVector | None:
+    def _offset(self, given: str | npt.ArrayLike | None, index: pd.Index) -> RowVector | None:
         name = self._given_names()[1]
         if given is not None:
-            return RowVector(given, "offset", n)
+            return RowVector(given, "offset", index)
         if name == ARRAY:
             raise ParameterError("the model was fitted with an array as offset=; give that of the new rows by offset=")
-        return None if name is None else RowVector(name, "the offset of the fit", n)
+        return None if name is None else RowVector(name, "the offset of the fit", index)
 
-    def _weights(self, given: str | npt.ArrayLike | None, n: int) -> RowVector | None:
+    def _weights(self, given: str | npt.ArrayLike | None, index: pd.Index) -> RowVector | None:
         name = self._given_names()[0]
         if given is not None:
-            return RowVector(given, "weights", n)
+            return RowVector(given, "weights", index)
         if name == ARRAY:
             raise ParameterError(
                 "the model was fitted with an array as weights=; give those of the new observations by weights= "
                 "(weights=1 for the residual variance sigma**2)"
             )
-        return None if name is None else RowVector(name, "the weights of the fit", n)
+        return None if name is None else RowVector(name, "the weights of the fit", index)

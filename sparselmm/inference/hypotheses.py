@@ -6,9 +6,11 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
@@ -49,7 +51,8 @@ def read_hypothesis(
     Parameters
     ----------
     given : str, sequence of str or (r, p) array
-        Equations separated by commas, or the matrix L.
+        Equations separated by commas, or the matrix L. A Series or a DataFrame goes by its labels: the
+        coefficients, in any order, those left out being zero.
     names : sequence of str
         The p coefficients.
     rhs : (r,) array, optional
@@ -68,16 +71,16 @@ def read_hypothesis(
     >>> found.L.tolist(), found.rhs.tolist()
     ([[1.0, 0.0, 0.0], [0.0, 2.0, -1.0]], [0.0, 1.0])
     """
+    spellings = {**{a: n for n, a in (aliases or {}).items() if n in names}, **{n: n for n in names}}
     texts = [given] if isinstance(given, str) else given
     if isinstance(texts, Sequence) and texts and all(isinstance(t, str) for t in texts):
         if rhs is not None:
             raise ParameterError("write the right-hand side into the text of the hypothesis, not into rhs=")
-        spellings = {**{a: n for n, a in (aliases or {}).items() if n in names}, **{n: n for n in names}}
         rows = [row for text in texts for row in _Equations(str(text), names, spellings).read()]
         return LinearHypothesis(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]),
                                 tuple(r[2] for r in rows))  # fmt: skip
     try:
-        L = check_hypothesis(np.asarray(given, dtype=np.float64), len(names))
+        L = check_hypothesis(np.asarray(by_name(given, names, spellings), dtype=np.float64), len(names))
         right = np.zeros(len(L)) if rhs is None else np.broadcast_to(np.asarray(rhs, dtype=np.float64), (len(L),))
     except (TypeError, ValueError) as error:
         if isinstance(error, ParameterError):
@@ -85,6 +88,38 @@ def read_hypothesis(
         raise ParameterError(f"a hypothesis is a text, a list of texts or a matrix of numbers: {error}") from error
     labels = tuple(_label(row, value, names) for row, value in zip(L, right))
     return LinearHypothesis(L, np.array(right), labels)
+
+
+def by_name(given: Any, names: Sequence[str], spellings: Mapping[str, str]) -> Any:
+    """Return the values of a Series or DataFrame in the order of the coefficients; anything else as it is.
+
+    Labels that are integers are positions.
+
+    Raises
+    ------
+    ParameterError
+        For a label that is not a coefficient, or that occurs twice.
+    """
+    if not isinstance(given, pd.Series | pd.DataFrame):
+        return given
+    labels = given.index if isinstance(given, pd.Series) else given.columns
+    if pd.api.types.is_integer_dtype(labels.dtype):
+        return given
+    unknown = [str(label) for label in labels if label not in spellings]
+    if unknown:
+        raise ParameterError(f"the hypothesis has the label {unknown[0]!r}; {_nearest(unknown[0], spellings, names)}")
+    known = [spellings[label] for label in labels]
+    if len(set(known)) < len(known):
+        raise ParameterError(f"the hypothesis names a coefficient twice: {', '.join(known)}")
+    values = np.atleast_2d(np.asarray(given, dtype=np.float64))
+    L = np.zeros((len(values), len(names)))
+    L[:, [list(names).index(name) for name in known]] = values
+    return L
+
+
+def _nearest(name: str, spellings: Mapping[str, str], names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, list(spellings), n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"the coefficients are {', '.join(names)}"
 
 
 def _label(row: FloatArray, value: float, names: Sequence[str]) -> str:
@@ -132,8 +167,7 @@ class _Equations:
     def _unknown(self, i: int) -> ParameterError:
         word = re.match(r"[^\s+*/=,;-]+", self._text[i:])
         name = word[0] if word else self._text[i]
-        near = difflib.get_close_matches(name, list(self._spellings), n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"the coefficients are {', '.join(self._names)}"
+        hint = _nearest(name, self._spellings, self._names)
         return ParameterError(f"{name!r} in the hypothesis {self._text!r} is not a coefficient; {hint}")
 
     def read(self) -> list[tuple[FloatArray, float, str]]:

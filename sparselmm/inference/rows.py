@@ -16,6 +16,7 @@ from sparselmm.data.columns import describe_rows, list_some
 from sparselmm.data.encoding import TermEncoding
 from sparselmm.data.evaluate import numeric
 from sparselmm.data.frame import Frame, as_frame
+from sparselmm.data.labels import check_order
 from sparselmm.exceptions import DataError, FormulaError, ParameterError
 from sparselmm.formula import parse_formula
 from sparselmm.formula.algebra import TermList, read_terms
@@ -54,15 +55,15 @@ class Rows:
         return len(self.X)
 
 
-def table_chunks(table: Any, chunk_rows: int) -> tuple[int, Iterator[Frame]]:
-    """Return the length of a table, and its pieces of at most ``chunk_rows`` rows, none a copy of the whole."""
+def table_chunks(table: Any, chunk_rows: int) -> tuple[pd.Index, Iterator[Frame]]:
+    """Return a table's row labels, and its pieces of at most ``chunk_rows`` rows, none a copy of the whole."""
     if type(table).__name__ == "LazyFrame":
         table = table.collect()
     whole = as_frame(table)
     n = len(whole)
     if n <= chunk_rows or isinstance(table, Frame):
-        return n, iter([whole])
-    return n, (as_frame(_piece(table, a, min(a + chunk_rows, n))) for a in range(0, n, chunk_rows))
+        return whole.index, iter([whole])
+    return whole.index, (as_frame(_piece(table, a, min(a + chunk_rows, n))) for a in range(0, n, chunk_rows))
 
 
 def _piece(table: Any, a: int, b: int) -> Any:
@@ -214,12 +215,13 @@ class RowVector:
         As the caller gave it.
     what : str
         Its name for messages.
-    n : int
-        Number of new rows.
+    index : pandas.Index
+        Labels of the n new rows.
     """
 
-    def __init__(self, given: str | npt.ArrayLike, what: str, n: int) -> None:
-        self._what = what
+    def __init__(self, given: str | npt.ArrayLike, what: str, index: pd.Index) -> None:
+        self._what, n = what, len(index)
+        check_order(given, index, what, "newdata")
         self._column = given if isinstance(given, str) else None
         if self._column is None:
             try:

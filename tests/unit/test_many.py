@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import sparselmm as slm
 from sparselmm import LinearMixedModel, fit_many
 from sparselmm.blockfits import is_one_block
 from sparselmm.exceptions import DataError, ParameterError
@@ -178,3 +179,19 @@ def test_number_of_processes_is_checked(n_jobs):
     model, Y = design("crossed")
     with pytest.raises(ParameterError):
         fit_many(model, Y[:, :4], n_jobs=n_jobs)
+
+
+def test_row_labels_in_another_order_are_refused():
+    data = slm.load_dataset("sleepstudy")
+    data.loc[4, "Reaction"] = np.nan
+    fit = slm.lmer("Reaction ~ Days + (1 | Subject)", data)
+    shuffled = data["Days"].sample(frac=1.0, random_state=1)
+    used = data["Days"].drop(index=4).sample(frac=1.0, random_state=1)
+    for y in (shuffled, used):
+        with pytest.raises(DataError, match=r"y has the rows of the data in another order; pass y\.loc"):
+            fit.refit(y)
+        with pytest.raises(DataError, match="Y has the rows of the data in another order"):
+            fit_many(fit, pd.DataFrame({"a": y}))
+    y = data["Days"] + np.sin(data.index)
+    same = [fit.refit(z).criterion for z in (y, y.drop(index=4), y.to_numpy(), y.set_axis(y.index + 1000))]
+    np.testing.assert_allclose(same, same[0], rtol=1e-12)

@@ -316,6 +316,13 @@ def test_offsets():
             fit.predict(DATA.drop(columns="o"))
     with pytest.raises(DataError, match="160 rows"):
         by_array.predict(DATA, offset=[1.0, 2.0])
+    for chunk in (7, 1000):
+        with pytest.raises(DataError, match=r"offset has the rows of the newdata in another order; pass offset\.loc"):
+            by_array.predict(DATA, offset=DATA["o"][::-1], chunk_rows=chunk)
+    with pytest.raises(DataError, match="weights has the rows of the newdata in another order"):
+        by_name.predict(DATA, interval="prediction", weights=DATA["w"][::-1])
+    with pytest.raises(DataError, match="another order"):
+        by_array.simulate(seed=1, newdata=DATA, offset=DATA["o"][::-1])
 
 
 def test_weights_of_new_observations():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sparselmm as slm
@@ -84,3 +85,27 @@ def test_r_names_work_on_a_fit():
     fit = slm.lmer("score ~ Machine + (1 | Worker)", slm.load_dataset("machines"))
     ours, theirs = fit.t_test("Machine[T.B] = Machine[T.C]"), fit.t_test("MachineB = MachineC")
     assert ours["estimate"].iloc[0] == theirs["estimate"].iloc[0]
+
+
+def test_labels_of_pandas_objects_are_coefficients():
+    series = pd.Series({"x2": 2.0, "Intercept": 1.0})
+    np.testing.assert_allclose(read_hypothesis(series, NAMES).L, row(_0=1, _2=2)[None])
+    frame = pd.DataFrame({"fb": [1.0, 0.0], "x": [0.0, 3.0]})
+    found = read_hypothesis(frame, NAMES, rhs=[1.0, 2.0], aliases={"f[T.b]": "fb"})
+    np.testing.assert_allclose(found.L, [row(_3=1), row(_1=3)])
+    np.testing.assert_allclose(found.rhs, [1.0, 2.0])
+    np.testing.assert_allclose(read_hypothesis(pd.DataFrame(np.eye(8)), NAMES).L, np.eye(8))
+    with pytest.raises(ParameterError, match="label 'x3'; did you mean"):
+        read_hypothesis(pd.Series({"x3": 1.0}), NAMES)
+    with pytest.raises(ParameterError, match="the coefficients are Intercept"):
+        read_hypothesis(pd.DataFrame({"qqq": [1.0]}), NAMES)
+    with pytest.raises(ParameterError, match="twice"):
+        read_hypothesis(pd.Series([1.0, 2.0], index=["x", "x"]), NAMES)
+
+
+def test_a_series_tests_the_coefficient_it_names():
+    fit = slm.lmer("Reaction ~ Days + (1 | Subject)", slm.load_dataset("sleepstudy"))
+    by_label = pd.Series({"Days": 1.0, "Intercept": 0.0})
+    for test in (fit.t_test, fit.f_test, fit.wald_test):
+        pd.testing.assert_frame_equal(test(by_label), test("Days"))
+        pd.testing.assert_frame_equal(test(by_label.to_frame().T), test("Days"))
