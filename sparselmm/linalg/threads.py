@@ -67,6 +67,25 @@ def chosen_threads(flops: float) -> int:
     return 1 if flops < THREADED_FLOPS else min(limit, free_cores())
 
 
+@contextmanager
+def _control() -> Iterator[Any]:
+    """Yield the controller while any thread may set the threads of OpenBLAS.
+
+    threadpoolctl 3.8 heeds the first thread alone that sets them, and nobody else until that one ends. Here
+    threads agree among themselves, so control is taken each time and given up at once.
+    """
+    controller = _controller()[0]
+    release = [getattr(c, "clear_controlling_thread", None) for c in controller.lib_controllers]
+    release = [clear for clear in release if clear is not None]
+    for clear in release:
+        clear(force=True)
+    try:
+        yield controller
+    finally:
+        for clear in release:
+            clear(force=True)
+
+
 class _Limit:
     """The limit in force: the smallest that any of the fits running now asked for, restored by the last."""
 
@@ -80,7 +99,8 @@ class _Limit:
         with self._lock:
             n = chosen_threads(flops)
             self._wanted.append(n)
-            limiter = _controller()[0].limit(limits=min(self._wanted))
+            with _control() as controller:
+                limiter = controller.limit(limits=min(self._wanted))
             if len(self._wanted) == 1:
                 self._original = limiter
             return n
@@ -89,10 +109,11 @@ class _Limit:
         """Withdraw the wish for n threads."""
         with self._lock:
             self._wanted.remove(n)
-            if self._wanted:
-                _controller()[0].limit(limits=min(self._wanted))
-            else:
-                self._original.restore_original_limits()
+            with _control() as controller:
+                if self._wanted:
+                    controller.limit(limits=min(self._wanted))
+                else:
+                    self._original.restore_original_limits()
 
 
 _limit = _Limit()

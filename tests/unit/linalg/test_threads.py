@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
@@ -74,6 +75,27 @@ def test_limits_nest(four_threads):
             pass
         assert set(now()) == {3}
     assert set(now()) == {2}
+
+
+def test_limits_hold_in_every_thread(four_threads):
+    """threadpoolctl heeds one thread at a time; which one came first must not matter."""
+    seen = {}
+
+    def work(name):
+        with blas_threads(SMALL):
+            seen[name] = set(now())
+        seen[name, "after"] = set(now())
+
+    with blas_threads(LARGE):
+        pass
+    for name in ("first", "second"):
+        thread = threading.Thread(target=work, args=(name,))
+        thread.start()
+        thread.join()
+    work("main")
+    assert seen == {
+        (n, "after") if late else n: {2 if late else 1} for n in ("first", "second", "main") for late in (0, 1)
+    }
 
 
 @pytest.mark.parametrize("flops", [SMALL, LARGE])
