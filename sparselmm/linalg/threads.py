@@ -75,8 +75,8 @@ def _control() -> Iterator[Any]:
     threads agree among themselves, so control is taken each time and given up at once.
     """
     controller = _controller()[0]
-    release = [getattr(c, "clear_controlling_thread", None) for c in controller.lib_controllers]
-    release = [clear for clear in release if clear is not None]
+    name = "clear_controlling_thread"
+    release = [getattr(library, name) for library in controller.lib_controllers if hasattr(library, name)]
     for clear in release:
         clear(force=True)
     try:
