@@ -14,6 +14,7 @@ from sparselmm._typing import FloatArray, IntArray
 from sparselmm.api import LinearMixedModel
 from sparselmm.data.columns import Factor, list_some, to_grouping
 from sparselmm.data.design import DesignTerm, GroupedTerm, SparseTerm
+from sparselmm.data.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
 from sparselmm.statsmodels_door.translation import Members, Translation, check_length, na_action, positions
 
@@ -60,6 +61,7 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
     action = na_action(missing)
     n = len(endog)
     check_length(groups, n, "groups")
+    check_rows(endog, exog, groups, exog_re)
     factor = to_grouping(pd.Series(np.asarray(groups)), "groups").drop_unused()
     matrices = _matrices(exog_vc, factor)
     vc_names = tuple(sorted(matrices))
@@ -70,6 +72,8 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
         Z = None if exog_re is None else _numbers(exog_re, n, "exog_re")
         terms.append({"groups": np.asarray(groups), "Z": Z, "name": GROUP, "columns": list(re_names)})
     order = np.split(np.argsort(factor.codes, kind="stable"), np.cumsum(np.bincount(factor.codes + 1)))[1:-1]
+    if isinstance(endog, pd.Series):
+        _check_rows_of_groups(exog_vc, endog.index, order, factor)
     components = [_component(name, matrices[name], order, factor, n) for name in vc_names]
     X = _numbers(exog, n, "exog")
     labels = [*([GROUP] if re_names else []), *vc_names]
@@ -84,6 +88,31 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
     vcs = tuple(_members(t, c, design.terms[t]) for t, c in zip(where, components, strict=True))
     endog_name = str(getattr(endog, "name", None) or "y")
     return Translation(lmm, factor.levels, factor.codes[design.rows], re_names, re, vc_names, vcs, endog_name)
+
+
+def check_rows(endog: Any, exog: Any, groups: Any, exog_re: Any) -> None:
+    """Refuse pandas objects whose rows are not those of the response.
+
+    As in statsmodels the labels of matrices must be those of the response; groups may have other ones.
+    """
+    if not isinstance(endog, pd.Series):
+        return
+    for what, given in (("exog", exog), ("exog_re", exog_re), ("groups", groups)):
+        check_order(given, endog.index, what, "endog")
+        if what != "groups" and isinstance(given, pd.Series | pd.DataFrame) and not given.index.equals(endog.index):
+            raise DataError(
+                f"{what} and endog have different row labels ({list_some(given.index, 3)} and "
+                f"{list_some(endog.index, 3)}); pass {what}.loc[endog.index], or {what}.to_numpy() if row i belongs "
+                "to row i"
+            )
+
+
+def _check_rows_of_groups(exog_vc: Any, index: pd.Index, order: Sequence[IntArray], factor: Factor) -> None:
+    """Refuse matrices of variance components with the rows of their group in another order."""
+    if isinstance(exog_vc, Mapping):
+        for name, given in exog_vc.items():
+            for level, at in zip(factor.levels, order):
+                check_order(given[level], index[at], f"exog_vc[{name!r}][{level!r}]", "endog of the group")
 
 
 def _numbers(given: Any, n: int, what: str) -> FloatArray:

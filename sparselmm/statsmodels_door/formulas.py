@@ -16,6 +16,7 @@ from sparselmm.data.contrasts import level_text
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.data.evaluate import Evaluator
 from sparselmm.data.frame import Frame, as_frame
+from sparselmm.data.labels import check_order
 from sparselmm.data.transforms import Basis
 from sparselmm.exceptions import DataError, FormulaError, ParameterError, UnsupportedError
 from sparselmm.formula.algebra import TermList, expand_terms
@@ -143,6 +144,7 @@ def _with_groups(data: Any, groups: Any) -> _Groups:
             raise DataError(f"groups={groups!r} is not a column of the data; {frame.suggestion(groups)}")
         return _Groups(data, frame, groups, groups, True)
     check_length(groups, len(frame), "groups")
+    check_order(groups, frame.index, "groups")
     name = getattr(groups, "name", None)
     if name in frame.names and np.array_equal(np.asarray(groups), np.asarray(frame.series(str(name)))):
         return _Groups(data, frame, str(name), "Group", True)

@@ -15,6 +15,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.api import MixedModelFit
 from sparselmm.api.hints import result_hint
 from sparselmm.exceptions import ParameterError
+from sparselmm.inference.hypotheses import by_name
 from sparselmm.inference.joint import joint_covariance
 from sparselmm.inference.sdcor import variance_entries
 from sparselmm.inference.varpar import ReportedTerm, VarianceParameters, reported_terms, variance_parameters
@@ -212,6 +213,7 @@ class MixedLMResults:
         """Return a matrix with columns for all of `params` without those of the variances, which must be zero."""
         if isinstance(given, str) or (isinstance(given, Sequence) and all(isinstance(g, str) for g in given)):
             return given
+        given = by_name(given, self.param_names, {name: name for name in self.param_names})
         matrix = np.atleast_2d(np.asarray(given, dtype=float))
         p = self.k_fe
         if matrix.shape[1] == len(self.param_names) > p:

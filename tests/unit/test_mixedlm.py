@@ -307,3 +307,34 @@ def test_variances_that_are_zero_but_for_rounding_have_no_standard_error():
     result = slm.mixedlm("y ~ x", data, groups="g").fit()
     assert result.bse_re.isna().all()
     assert result.bse.notna().tolist() == [True, True, False]
+
+
+def test_rows_in_another_order_than_the_response_are_refused(schools):
+    exog = schools[["x"]].assign(const=1.0)
+    mixed, school = exog.sample(frac=1.0, random_state=2), schools["school"]
+    with pytest.raises(exceptions.DataError, match=r"exog has the rows of the endog in another order; pass exog\.loc"):
+        slm.MixedLM(schools["y"], mixed, school)
+    with pytest.raises(exceptions.DataError, match="exog_re has the rows"):
+        slm.MixedLM(schools["y"], exog, school, exog_re=mixed)
+    with pytest.raises(exceptions.DataError, match="groups has the rows"):
+        slm.MixedLM(schools["y"], exog, school.loc[mixed.index])
+    with pytest.raises(exceptions.DataError, match=r"different row labels.*exog\.to_numpy\(\)"):
+        slm.MixedLM(schools["y"][16:], exog[16:].reset_index(drop=True), school[16:])
+    vc = dummies(schools)
+    vc[3] = vc[3][::-1]
+    with pytest.raises(exceptions.DataError, match=r"exog_vc\['room'\]\[3\] has the rows"):
+        slm.MixedLM(schools["y"], exog, school, exog_vc={"room": vc})
+    with pytest.raises(exceptions.DataError, match="groups has the rows of the data in another order"):
+        slm.mixedlm("y ~ x", schools, groups=school.loc[mixed.index])
+    assert slm.MixedLM(schools["y"].to_numpy(), exog, school.reset_index(drop=True)).nobs == 480
+
+
+def test_labels_of_hypotheses_are_parameters(schools):
+    result = slm.mixedlm("y ~ x + z", schools, groups="school").fit()
+    by_label = pd.Series({"z": 1.0, "school Var": 0.0, "x": 0.0})
+    for test in (result.t_test, result.wald_test, result.f_test):
+        pd.testing.assert_frame_equal(test(by_label), test("z"))
+    with pytest.raises(exceptions.ParameterError, match="only fixed effects"):
+        result.t_test(pd.Series({"school Var": 1.0}))
+    with pytest.raises(exceptions.ParameterError, match="label 'q'"):
+        result.t_test(pd.Series({"q": 1.0}))
