@@ -168,7 +168,7 @@ def _with_messages(result: FitResult) -> FitResult:
                 "monte_carlo",
                 "warning",
                 f"The criterion is known to a standard error of {drawn.standard_error:.2g} only, not to the "
-                f"{drawn.target:.2g} aimed for, with {drawn.probes} probes and {drawn.deflation} directions exact.",
+                f"{drawn.target:.2g} aimed for ({drawn.effort}).",
                 "Estimates are affected far less (fit.convergence.monte_carlo.theta); allow more work with "
                 "control=slm.IterativeControl(max_probes=..., max_deflation=...).",
             )

@@ -84,19 +84,21 @@ class VarCorr:
         """Return one row per variance and covariance, as R's ``as.data.frame(VarCorr(m))``.
 
         Columns: ``grp``, ``var1``, ``var2``, ``vcov`` and ``sdcor``; per term the variances first,
-        then the covariances (with correlations in ``sdcor``); the last row is ``Residual``.
+        then the covariances (with correlations in ``sdcor``); the last row is ``Residual``. Where there is
+        no name, ``var1`` and ``var2`` are NaN.
         """
-        rows: list[tuple[str, str | None, str | None, float, float]] = []
+        rows: list[tuple[str, str | float, str | float, float, float]] = []
         for t in self.terms:
             k, sd, corr = len(t.columns), t.sd, t.corr
-            rows += [(t.name, t.columns[i], None, float(t.cov[i, i]), float(sd[i])) for i in range(k)]
+            rows += [(t.name, t.columns[i], np.nan, float(t.cov[i, i]), float(sd[i])) for i in range(k)]
             rows += [
                 (t.name, t.columns[j], t.columns[i], float(t.cov[i, j]), float(corr[i, j]))
                 for j in range(k)
                 for i in range(j + 1, k)
             ]
-        rows.append(("Residual", None, None, self.sigma**2, self.sigma))
-        return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+        rows.append(("Residual", np.nan, np.nan, self.sigma**2, self.sigma))
+        frame = pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+        return frame.astype({"var2": frame["var1"].dtype})  # where no term has a correlation, too
 
     def __repr__(self) -> str:
         return self._shown().to_string(index=False)

@@ -48,9 +48,11 @@ class MonteCarlo:
         """Whether the standard error is within the aim."""
         return self.standard_error <= self.target
 
+    @property
+    def effort(self) -> str:
+        """Probes and directions in words."""
+        return f"{self.probes} probes, {self.deflation} direction{'s' * (self.deflation != 1)} exact"
+
     def __str__(self) -> str:
         share = float(self.theta.max(initial=0.0))
-        return (
-            f"Monte Carlo standard error {self.standard_error:.2g} (aim {self.target:.2g}; {self.probes} probes, "
-            f"{self.deflation} directions exact), theta within {share:.1g} of its standard error"
-        )
+        return f"Monte Carlo standard error {self.standard_error:.2g} (aim {self.target:.2g}; {self.effort}), theta within {share:.1g} of its standard error"
