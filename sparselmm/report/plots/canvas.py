@@ -64,15 +64,16 @@ def points(ax: Axes, x: FloatArray, y: FloatArray, color: str = BLUE, **options:
 
 
 def label_points(ax: Axes, x: FloatArray, y: FloatArray, names: list[str], how_many: int, size: FloatArray) -> None:
-    """Write the names of the points with the largest sizes beside them; a close neighbour has its name on the left."""
+    """Write the names of the points with the largest sizes beside them, on the left where one is close on the right."""
     near = np.array([[0.08], [0.05]]) * np.array([[np.nanmax(v) - np.nanmin(v)] for v in (x, y)])
+    chosen = np.argsort(-np.nan_to_num(size))[:how_many]
     placed: list[tuple[int, bool]] = []
-    for i in np.argsort(-np.nan_to_num(size))[:how_many]:
-        taken = [left for j, left in placed if abs(x[i] - x[j]) < near[0] and abs(y[i] - y[j]) < near[1]]
-        left = taken == [False]
-        if len(taken) < 2:
-            offset, side = ((-4, 2), "right") if left else ((4, 2), "left")
-            ax.annotate(names[i], (x[i], y[i]), xytext=offset, ha=side, textcoords="offset points", fontsize="small")
+    for i in chosen:
+        close = [j for j in chosen if j != i and abs(x[i] - x[j]) < near[0] and abs(y[i] - y[j]) < near[1]]
+        left = any((x[j], j) > (x[i], i) for j in close)
+        if left not in [side for j, side in placed if j in close]:
+            offset, ha = ((-4, 2), "right") if left else ((4, 2), "left")
+            ax.annotate(names[i], (x[i], y[i]), xytext=offset, ha=ha, textcoords="offset points", fontsize="small")
             placed.append((int(i), left))
 
 

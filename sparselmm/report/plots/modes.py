@@ -37,8 +37,7 @@ def caterpillar_on(ax: Axes, modes: pd.Series[float], sd: FloatArray, half_width
         ax.set_yticks(place, [str(modes.index[i]) for i in order])
     else:
         ax.set_yticks([0, len(values) - 1], ["lowest", "highest"] if sort else ["last", "first"])
-        ax.text(0.02, 0.98, f"{len(values)} levels, {int(apart.sum())} apart from 0", transform=ax.transAxes,
-                va="top", fontsize="small")  # fmt: skip
+        ax.set_title(f"{len(values)} levels, {int(apart.sum())} apart from 0", fontsize="small", loc="left")
     return ax
 
 

@@ -97,7 +97,7 @@ def _draw_spread(values: FloatArray, codes: IntArray, levels: list[str], names: 
     )
     ax.scatter(place, middle, s=1.5 if many else 8, color="black", linewidths=0, label="median", zorder=3)
     ax.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
-    ax.legend(frameon=False, fontsize="small", markerscale=3)
+    legend_outside(ax, "")
     return finish(ax, f"{len(levels)} levels of {names[1]}, sorted by spread", names[0])
 
 
@@ -114,8 +114,8 @@ def draw_leverage(
         for sign in (1.0, -1.0):
             ax.plot(h, sign * curve, color=ORANGE, linewidth=1, linestyle=("--", ":")[i])
         if curve[-1] < top:
-            ax.annotate(f"Cook {distance:g}", (h[-1], curve[-1]), xytext=(-2, 2), textcoords="offset points",
-                        fontsize="small", color=RED, ha="right")  # fmt: skip
+            ax.annotate(f"Cook {distance:g}", (h[-1], curve[-1]), xytext=(4, 0), textcoords="offset points",
+                        fontsize="small", color=RED, va="center")  # fmt: skip
     ax.set_ylim(-top, top)
     ax.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
     label_points(ax, hat, standardized, names, 5 if len(hat) <= DENSE_POINTS else 3, cook)
