@@ -111,8 +111,18 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def names(node: Node) -> list[str]:
-    """Return the names that stand for values (not the functions called), each once."""
-    return list(dict.fromkeys(part.name for part in walk(node) if isinstance(part, Name)))
+    """Return the names that stand for values (not the functions called), each once.
+
+    >>> from sparselmm.formula.grammar import parse_expression
+    >>> names(parse_expression("log(x) + x + Q('my y')"))
+    ['x', 'my y']
+    """
+    found: dict[str, None] = {}
+    for part in walk(node):
+        match part:
+            case Name(name) | Call("Q", (Text(name),), ()):
+                found[name] = None
+    return list(found)
 
 
 @dataclass(frozen=True)

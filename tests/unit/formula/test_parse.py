@@ -288,3 +288,9 @@ def test_tokens_are_not_python():
     # nothing in a formula is ever handed to Python
     with pytest.raises(FormulaError, match=re.escape("expected an operator")):
         parse_formula("y ~ __import__('os').system('true') + (1|g)")
+
+
+def test_quoted_names_are_names():
+    spec = parse_formula('Q("my y") ~ x + . + (1 | g)', ["my y", "x", "z", "g"])
+    assert spec.response == "Q('my y')"
+    assert spec.fixed == "1 + x + z + g"
