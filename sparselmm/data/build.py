@@ -22,6 +22,7 @@ from sparselmm.data.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.labels import check_order
 from sparselmm.data.matrices import MatrixEncoding, learn_matrix
 from sparselmm.data.rows import UsedRows, check_na_action, missing_rows, usable_rows
+from sparselmm.data.rules import RULES
 from sparselmm.data.texts import is_written_number, number_trouble
 from sparselmm.data.transforms import Value
 from sparselmm.exceptions import DataError, DataWarning, ParameterError, warn_user
@@ -103,7 +104,7 @@ def build_design(
     _warn_about_texts(inputs.variables, frame)
     rows, messages = usable_rows(inputs.named(spec.response), inputs.weights, frame.index, na_action)
     values = {text: rows.take_value(value) for text, value in inputs.variables.items()}
-    X, fixed_encoding = _fixed_matrix(fixed, values, len(rows), contrasts)
+    X, fixed_encoding = _fixed_matrix(spec, values, len(rows), contrasts)
     encodings, terms = _random_terms(spec, sides, inputs.factors, values, rows)
     plain = RowData(rows, frame.index, na_action, spec.response, inputs.y, inputs.weights, inputs.offset)
     kept, design = assemble(plain, X, fixed_encoding.columns, terms, fixed.intercept, messages)
@@ -184,8 +185,9 @@ def _warn_about_texts(variables: dict[str, Value], frame: Frame) -> None:
 
 
 def _fixed_matrix(
-    terms: TermList, values: dict[str, Value], n: int, contrasts: Mapping[str, Any] | None
+    spec: ModelSpec, values: dict[str, Value], n: int, contrasts: Mapping[str, Any] | None
 ) -> tuple[FloatArray, MatrixEncoding]:
+    terms = read_terms(spec.fixed)
     asked = check_contrasts(contrasts)
     present = {variable for term in terms.terms for variable in term}
     for name in asked:
@@ -193,7 +195,8 @@ def _fixed_matrix(
             warn_user(f"contrasts for {name!r} are ignored: it is not in the fixed part", DataWarning)
         elif not isinstance(values[name], Factor):
             raise ParameterError(f"contrasts were given for {name!r}, which is numeric; use factor({name})")
-    encoding = learn_matrix(terms, values.__getitem__, asked, "the fixed part")
+    rules, titles = RULES[spec.rules], dict(spec.spellings)
+    encoding = learn_matrix(terms, values.__getitem__, asked, "the fixed part", rules, titles)
     return encoding.build(values.__getitem__, n), encoding
 
 
@@ -203,6 +206,7 @@ def _random_terms(
     """Return the random terms by decreasing number of levels, ties in formula order."""
     groupings: dict[tuple[str, ...], tuple[GroupingEncoding, IntArray]] = {}
     matrices: dict[str, tuple[MatrixEncoding, FloatArray]] = {}
+    rules, titles = RULES[spec.rules], dict(spec.spellings)
     for term, side in zip(spec.random, sides):
         if term.grouping not in groupings:
             parts = [rows.take_factor(factors[text]) for text in term.grouping]
@@ -210,7 +214,8 @@ def _random_terms(
             # a view is one of the caller's codes
             groupings[term.grouping] = learned, frozen(codes if codes.base is None else codes.copy())
         if term.lhs not in matrices:
-            encoding = learn_matrix(side, values.__getitem__, {}, f"the random term {term.source}")
+            where = f"the random term {term.source}"
+            encoding = learn_matrix(side, values.__getitem__, {}, where, rules, titles)
             matrices[term.lhs] = encoding, _left_side(encoding, values, len(rows))
     order = sorted(range(len(sides)), key=lambda i: -len(groupings[spec.random[i].grouping][0].levels))
     encodings, designed = [], []

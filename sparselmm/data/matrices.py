@@ -1,9 +1,9 @@
-"""Model matrices with R's coding of factors, learned once and applied to any rows."""
+"""Model matrices with coded factors, learned once and applied to any rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,8 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.columns import Factor, list_some
-from sparselmm.data.contrasts import Coding, coding, full_dummies
+from sparselmm.data.contrasts import Coding
+from sparselmm.data.rules import RULES, CodingRules
 from sparselmm.data.transforms import Basis, Value
 from sparselmm.exceptions import DataError, DesignError
 from sparselmm.formula.algebra import TermList
@@ -38,6 +39,8 @@ class Block:
         Levels of a factor.
     coding : Coding or None
         How they become columns.
+    title : str
+        The variable's name where it is not its text.
     """
 
     variable: str
@@ -45,13 +48,14 @@ class Block:
     r_suffixes: tuple[str, ...]
     levels: pd.Index | None = None
     coding: Coding | None = None
+    title: str = ""
 
     def names(self, r: bool = False) -> list[str]:
         """Return the names of the columns, in formulaic's or R's spelling."""
         node = parse_expression(self.variable)
         if r:
             return [render(node, R) + s for s in self.r_suffixes]
-        text = node.name if isinstance(node, Name) else self.variable
+        text = self.title or (node.name if isinstance(node, Name) else self.variable)
         return [text + s for s in self.suffixes]
 
     def columns(self, value: Value) -> Iterator[FloatArray]:
@@ -124,52 +128,45 @@ def _names(intercept: bool, terms: tuple[tuple[Block, ...], ...], r: bool) -> tu
     return tuple(names)
 
 
-def full_coding(terms: TermList, is_factor: Callable[[str], bool]) -> list[list[bool]]:
-    """Return for each variable of each term whether R codes it by full dummies.
-
-    R's rule (``TermCode`` in its model.c): a factor is coded by contrasts when what is left
-    of the term without it is contained in an earlier term, or is empty; without an
-    intercept the first factor met is coded in full.
-    """
-    sets = [frozenset(term) for term in terms.terms]
-    full = []
-    for i, term in enumerate(terms.terms):
-        rests = [sets[i] - {variable} for variable in term]
-        full.append([bool(rest) and not any(rest <= earlier for earlier in sets[:i]) for rest in rests])
-    if not terms.intercept:
-        for i, term in enumerate(terms.terms):
-            first = next((j for j, variable in enumerate(term) if is_factor(variable)), None)
-            if first is not None:
-                full[i][first] = True
-                break
-    return full
-
-
-def learn_matrix(terms: TermList, values: Values, contrasts: Mapping[str, Any], where: str) -> MatrixEncoding:
+def learn_matrix(
+    terms: TermList,
+    values: Values,
+    contrasts: Mapping[str, Any],
+    where: str,
+    rules: CodingRules = RULES["R"],
+    spellings: Mapping[str, str] | None = None,
+) -> MatrixEncoding:
     """Return the encoding of a list of terms.
 
     Parameters
     ----------
     terms : TermList
-        Terms in R's order.
+        Terms in the order of the formula.
     values : callable
         The value of each variable on the rows of the model; factors without unused levels.
     contrasts : mapping
         Coding by variable; treatment contrasts where none is given.
     where : str
         What the matrix is, for messages.
+    rules : CodingRules
+        Order, coding and names of the columns.
+    spellings : mapping, optional
+        Names of variables where these are not their texts.
     """
-    full = full_coding(terms, lambda variable: isinstance(values(variable), Factor))
+    titles = spellings or {}
     blocks = tuple(
-        tuple(_block(variable, values(variable), contrasts.get(variable), f, where) for variable, f in zip(term, flags))
-        for term, flags in zip(terms.terms, full)
+        tuple(
+            replace(_block(v, values(v), contrasts.get(v), full, where, rules), title=titles.get(v, ""))
+            for v, full in coded
+        )
+        for coded in rules.coded_terms(terms, lambda variable: isinstance(values(variable), Factor))
     )
     return MatrixEncoding(terms.intercept, blocks, _names(terms.intercept, blocks, r=False))
 
 
-def _block(variable: str, value: Value, contrast: Any, full: bool, where: str) -> Block:
+def _block(variable: str, value: Value, contrast: Any, full: bool, where: str, rules: CodingRules) -> Block:
     if isinstance(value, Basis):
-        return Block(variable, tuple(f"[{name}]" for name in value.names), value.names)
+        return Block(variable, rules.suffixes(value.names), value.names)
     if not isinstance(value, Factor):
         return Block(variable, ("",), ("",))
     if len(value.levels) < 2:
@@ -178,7 +175,7 @@ def _block(variable: str, value: Value, contrast: Any, full: bool, where: str) -
             "leave it out, or use data with at least two levels"
         )
     asked = value.contrast if value.contrast is not None else contrast
-    chosen = full_dummies(value.levels) if full else coding(value.levels, asked, variable)
+    chosen = rules.coding(value.levels, asked, variable, full)
     return Block(variable, chosen.names, chosen.r_names, value.levels, chosen)
 
 

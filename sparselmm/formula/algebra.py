@@ -149,9 +149,14 @@ def expand_terms(node: Node) -> TermList:
     return TermList(expander.intercept, tuple(sorted(ordered, key=len)))
 
 
+def terms_as_written(node: Node) -> TermList:
+    """Return the terms of a one-sided formula, terms and variables in the order in which they are met, as in patsy."""
+    expander = _Expander()
+    terms = expander.expand(node)
+    return TermList(expander.intercept, tuple(terms))
+
+
 @lru_cache(maxsize=1024)
 def read_terms(text: str) -> TermList:
     """Return the terms of an already expanded formula, keeping their order as written."""
-    expander = _Expander()
-    terms = expander.expand(parse_expression(text))
-    return TermList(expander.intercept, tuple(terms))
+    return terms_as_written(parse_expression(text))

@@ -49,6 +49,10 @@ class ModelSpec:
         Expressions of ``offset(...)`` terms.
     source : str
         The formula as given.
+    rules : str
+        Whose rules order and code the terms: ``"R"``, or ``"patsy"``.
+    spellings : tuple of (str, str)
+        Names of variables, by their text, where these differ.
     """
 
     response: str
@@ -56,3 +60,5 @@ class ModelSpec:
     random: tuple[RandomTerm, ...]
     offsets: tuple[str, ...]
     source: str
+    rules: str = "R"
+    spellings: tuple[tuple[str, str], ...] = ()
