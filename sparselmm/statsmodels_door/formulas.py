@@ -11,6 +11,8 @@ import pandas as pd
 
 from sparselmm._typing import IntArray
 from sparselmm.api import LinearMixedModel
+from sparselmm.api.source import ModelSource
+from sparselmm.data import build_design
 from sparselmm.data.columns import Factor
 from sparselmm.data.contrasts import level_text
 from sparselmm.data.design import Design, GroupedTerm
@@ -19,11 +21,12 @@ from sparselmm.data.frame import Frame, as_frame
 from sparselmm.data.labels import check_order
 from sparselmm.data.transforms import Basis
 from sparselmm.exceptions import DataError, FormulaError, ParameterError, UnsupportedError
+from sparselmm.formula import ModelSpec
 from sparselmm.formula.algebra import TermList, expand_terms
-from sparselmm.formula.bars import split_parts
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Call, Name, render
-from sparselmm.formula.parse import split_sides
+from sparselmm.model import Problem
+from sparselmm.statsmodels_door.patsy import patsy_spec, read_formulas
 from sparselmm.statsmodels_door.translation import Members, Translation, check_length, na_action, positions
 
 
@@ -78,11 +81,11 @@ def translate_formula(
     data: Any,
     groups: Any,
     re_formula: str | None,
-    vc_formula: Mapping[str, str] | None,
+    vc_formula: Any,
     missing: str,
     context: Mapping[str, Any] | None,
 ) -> Translation:
-    """Return the model of statsmodels' formulas.
+    """Return the model of statsmodels' formulas; terms, coefficients and names are in patsy's order and words.
 
     Raises
     ------
@@ -92,27 +95,25 @@ def translate_formula(
         For a variance component whose columns belong to different factors.
     """
     action = na_action(missing)
-    _refuse_bars(formula)
+    formulas = read_formulas(formula, re_formula, vc_formula, tuple(context or ()))
     given = _with_groups(data, groups)
     factor = given.frame.grouping(given.name).drop_unused()
     evaluator = Evaluator(given.frame, context, {})
-    vc_names = tuple(sorted(vc_formula or {}))
-    has_re = re_formula is not None or not vc_names
-    bars = [f"({_right_side(re_formula or '1', 're_formula')} | {given.text})"] if has_re else []
     outer = given.text if len(factor.levels) > 1 else ""
-    components = [_component(name, (vc_formula or {})[name], outer, evaluator) for name in vc_names]
-    bars += [c.bar for c in components]
-    text = " + ".join([formula.strip(), *bars])
-    lmm = LinearMixedModel.from_formula(text, given.table, na_action=action, context=context)
-    design, spec = lmm.problem.design, lmm.source.spec
-    assert spec is not None
+    bars = [] if formulas.effects is None else [f"({_terms(formulas.effects)} | {given.text})"]
+    components = [_component(name, side, outer, evaluator) for name, side in formulas.components.items()]
+    text = " + ".join([formulas.fixed, *bars, *(c.bar for c in components)])
+    spec = patsy_spec(text, formulas, given.frame.names)
+    lmm = _model(spec, given.table, action, context)
+    design = lmm.problem.design
     where = positions([term.label for term in spec.random], design)
     codes = factor.codes[design.rows]
-    re = _random_effects(where.pop(0), design, codes, given.title) if has_re else None
+    re = _random_effects(where.pop(0), design, codes, given.title) if bars else None
+    vc_names = tuple(formulas.components)
     vcs = (
         _members(t, name, c, design, codes, evaluator) for t, name, c in zip(where, vc_names, components, strict=True)
     )
-    usable = given.given or (not outer and not has_re)
+    usable = given.given or (not outer and not bars)
     return Translation(
         lmm,
         factor.levels,
@@ -126,13 +127,16 @@ def translate_formula(
     )
 
 
-def _refuse_bars(formula: str) -> None:
-    bars = split_parts(split_sides(formula)[1]).bars
-    if bars:
-        raise FormulaError(
-            f"the random term {bars[0].source} stands in the fixed formula; give groups=, re_formula= and vc_formula=, "
-            "or use sparselmm.lmer for formulas with bars"
-        )
+def _model(spec: ModelSpec, table: Any, action: str, context: Mapping[str, Any] | None) -> LinearMixedModel:
+    arguments: dict[str, Any] = {
+        "weights": None,
+        "offset": None,
+        "contrasts": None,
+        "na_action": action,
+        "context": context,
+    }
+    encoding, design = build_design(spec, table, **arguments)
+    return LinearMixedModel(Problem.from_design(design), ModelSource(spec, encoding, arguments, table))
 
 
 def _with_groups(data: Any, groups: Any) -> _Groups:
@@ -156,19 +160,14 @@ def _with_groups(data: Any, groups: Any) -> _Groups:
     return _Groups(table, as_frame(table), name, "Group", False)
 
 
-def _right_side(formula: str, what: str) -> TermList:
-    if not isinstance(formula, str):
-        raise ParameterError(f"{what} must be a formula such as '1 + x', not {formula!r}")
-    text = formula.strip().removeprefix("~").strip()
-    if not text:
-        raise FormulaError(f"{what} is empty; write for example '1 + x'")
-    return expand_terms(parse_expression(text))
+def _terms(formula: str) -> TermList:
+    return expand_terms(parse_expression(formula))
 
 
 def _component(name: str, formula: str, outer: str, evaluator: Evaluator) -> _Component:
     """Return a variance component: levels of factors within groups, with an effect per column of the rest."""
     what = f"the variance component {name!r} ({formula})"
-    side = _right_side(formula, f"vc_formula[{name!r}]")
+    side = _terms(formula)
     terms: list[tuple[str, ...]] = [*([()] if side.intercept else []), *side.terms]
     split = [_split(term, evaluator) for term in terms]
     if not split:

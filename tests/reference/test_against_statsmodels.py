@@ -178,3 +178,111 @@ def test_standard_errors_of_variances_over_scale_are_statsmodels():
     np.testing.assert_allclose(ours.pvalues, theirs.pvalues, rtol=1e-3, atol=1e-12)
     np.testing.assert_allclose(ours.predict(data.head(3)), theirs.predict(data.head(3)), rtol=1e-6)
     np.testing.assert_allclose(ours.fittedvalues, theirs.fittedvalues, rtol=1e-5)
+
+
+FIXED = """
+1
+x
+x + a
+a * b
+a:b
+b:a
+x + a:b
+a + a:b
+b + a:b
+a * b * d
+a + b:d
+a:b:d
+(a + b + d) ** 2
+(x + a + b) ** 2
+a * b - a
+a / b
+a / x
+x * a
+x:a
+a:x + x
+x:z + x + a
+x * z * a
+z + x:a + b + x:b
+x:a + x:b
+x:z:a + a
+0 + a
+a - 1
+0 + a:b
+0 + a + a:b
+-1 + x:a
+0 + x + x:a
+0 + x + a
+0 + b + x * a
+np.log(x)
+np.log(x) * a
+I(x**2) + x + I( x *z )
+I(x>1) + t
+C(k)
+C(k) * x
+C(a, Treatment("w")) + x
+C(a, Treatment(reference='v')):x
+C(a, Sum)
+C(a, Sum) * C(b, Sum)
+C(a, Sum):b
+0 + C(a, Sum)
+0 + C(a, Helmert) + x
+C(a, Helmert) * x
+C(k, Poly) + a
+0 + C(d, Poly)
+x:C(a, Poly)
+standardize(x) + a
+scale(x) * a
+scale(x):center(z) + b
+center(x) + z + a
+bs(x, df=4)
+bs(x, df=5, degree=2) * a
+bs(x, df = 4):z + C(k)
+Q('a b') + Q('a b'):x
+Q("a b") * a + I(Q('a b')**2)
+"""
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    rng = np.random.default_rng(7)
+    n = 360
+    data = pd.DataFrame({"x": rng.normal(size=n) ** 2 + 0.1, "z": rng.normal(size=n), "g": rng.integers(0, 20, n)})
+    data["a"], data["b"], data["d"] = (
+        rng.choice(list("uvw"), n),
+        rng.choice(["p", "q"], n),
+        rng.choice(list("klmno"), n),
+    )
+    data["k"], data["t"], data["a b"] = rng.integers(1, 5, n), data["z"] > 0, rng.normal(size=n)
+    return data.assign(y=rng.normal(size=n) + rng.normal(size=20)[data["g"]])
+
+
+@pytest.mark.parametrize("fixed", FIXED.strip().splitlines())
+def test_the_columns_are_patsys_in_patsys_order(rows, fixed):
+    # positional code reads the same coefficients: names and values of all columns are the same
+    theirs, ours = (f(f"y ~ {fixed}", rows, groups="g") for f in (smf.mixedlm, slm.mixedlm))
+    assert ours.exog_names == theirs.exog_names
+    np.testing.assert_allclose(ours.lmm.problem.design.X, theirs.exog, rtol=1e-9, atol=1e-9)
+    # by ML: the restricted likelihood depends on how X is coded, and R codes "0 + C(a, Sum)" by indicators
+    fit = slm.lmer(ours.lmer_formula, rows, reml=False)
+    assert ours.lmm.at(fit.theta, reml=False).llf == pytest.approx(fit.llf, abs=1e-8)
+
+
+@pytest.mark.parametrize("effects", ["~x", "1 + x + b", "0 + b", "x:z + z", "0 + scale(x) + C(b, Sum)", 'Q("a b")'])
+def test_random_effects_have_patsys_names_and_order(rows, effects):
+    theirs, ours = (f("y ~ z + a", rows, groups="g", re_formula=effects) for f in (smf.mixedlm, slm.mixedlm))
+    term = ours.lmm.problem.design.terms[0]
+    names = ["g" if name == "Intercept" else name for name in term.columns]
+    assert names == [n.removesuffix(" Var") for n in theirs.data.param_names if n.endswith(" Var")]
+    np.testing.assert_allclose(term.Z, theirs.exog_re, rtol=1e-9, atol=1e-9)
+    again = slm.LinearMixedModel.from_formula(ours.lmer_formula, rows).problem.design
+    assert np.linalg.matrix_rank(np.hstack([term.Z, again.terms[0].Z])) == term.k
+
+
+def test_a_column_that_depends_on_others_is_left_out(rows):
+    # patsy's cr() keeps a basis that contains the constant; statsmodels inverts the matrix as if it could
+    theirs = smf.mixedlm("y ~ cr(x, df=4)", rows, groups="g")
+    with pytest.warns(slm.exceptions.RankDeficiencyWarning):
+        ours = slm.mixedlm("y ~ cr(x, df=4)", rows, groups="g")
+    assert ours.exog_names == theirs.exog_names[:-1]
+    np.testing.assert_allclose(ours.lmm.problem.design.X, theirs.exog[:, :-1], rtol=1e-9, atol=1e-9)

@@ -338,3 +338,51 @@ def test_labels_of_hypotheses_are_parameters(schools):
         result.t_test(pd.Series({"school Var": 1.0}))
     with pytest.raises(exceptions.ParameterError, match="label 'q'"):
         result.t_test(pd.Series({"q": 1.0}))
+
+
+def test_everything_after_the_fit_knows_patsys_names(schools, tmp_path):
+    data = schools.assign(**{"my x": schools["x"] ** 2})
+    formula = 'y ~ scale(x) + C(room, Treatment("b")) + Q("my x"):room + bs(z, df=3)'
+    model = slm.mixedlm(formula, data, groups="school", re_formula="x + 1")
+    assert "standardize(x)" in model.lmer_formula
+    result = model.fit()
+    names = list(result.fe_params.index)
+    assert names[:4] == ["Intercept", *(f'C(room, Treatment("b"))[T.{r}]' for r in "acd")]
+    assert names[4:] == [
+        "scale(x)",
+        *(f'Q("my x"):room[{r}]' for r in "abcd"),
+        *(f"bs(z, df=3)[{j}]" for j in range(3)),
+    ]
+    hypothesis = 'C(room, Treatment("b"))[T.c] = 2*scale(x), bs(z, df=3)[0] = 1'
+    assert result.t_test(hypothesis)["estimate"].notna().all()
+    np.testing.assert_allclose(result.predict(data.iloc[:9]), result.predict().iloc[:9])
+    result.lmm.save(tmp_path / "door.slmm")
+    np.testing.assert_allclose(slm.load(tmp_path / "door.slmm").predict(data), result.fittedvalues)
+    same = slm.lmer(model.lmer_formula, data)
+    assert result.llf == pytest.approx(same.llf, abs=1e-8)
+    ours, theirs = result.lmm.anova("III")["F value"], same.anova("III")["F value"]
+    np.testing.assert_allclose(ours.loc[theirs.index], theirs, rtol=1e-4)
+
+
+def test_terms_without_their_margins_come_in_parts(schools):
+    data = schools.assign(half=np.where(schools["z"] > 0, "up", "down"))
+    result = slm.mixedlm("y ~ half:room", data, groups="school").fit()
+    assert list(result.fe_params.index[:5]) == ["Intercept", *(f"room[T.{r}]" for r in "bcd"), "half[T.up]:room[a]"]
+    assert result.llf == pytest.approx(slm.lmer("y ~ half:room + (1 | school)", data).llf, abs=1e-6)
+    assert len(result.lmm.anova()) == 2
+
+
+@pytest.mark.parametrize("nothing", ["0", "~0", "-1"])
+def test_no_correlated_effects(schools, nothing):
+    components = {"room": "0 + C(room)"}
+    model = slm.mixedlm("y ~ x", schools, groups="school", re_formula=nothing, vc_formula=components)
+    assert model.lmer_formula == "y ~ x + (1 | school:room)"
+    assert model.fit().k_re == 0
+    with pytest.raises(exceptions.FormulaError, match="leaves no random effects"):
+        slm.mixedlm("y ~ x", schools, groups="school", re_formula=nothing)
+
+
+@pytest.mark.parametrize("given", ["0 + C(room)", ["0 + C(room)"], {"room": ["0 + C(room)"]}])
+def test_components_are_named_formulas(schools, given):
+    with pytest.raises(exceptions.ParameterError, match=r"vc_formula.* must be a"):
+        slm.mixedlm("y ~ x", schools, groups="school", vc_formula=given)
