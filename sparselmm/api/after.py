@@ -103,6 +103,9 @@ class AfterFit(Predictor):
         {'Intercept': 12.071, 'Days': 2.305}
         """
         modes = modes_by_label(self.result)
+        if not isinstance(condvar, bool | np.bool_):
+            chosen = condvar if condvar in modes else next(iter(modes))
+            raise ParameterError(f"condvar must be True or False; the modes of one factor are ranef()[{chosen!r}]")
         wanted = chosen_levels({label: frame.index for label, frame in modes.items()}, levels)
         shown = {label: modes[label] if at is None else modes[label].iloc[at] for label, at in wanted.items()}
         if not condvar:

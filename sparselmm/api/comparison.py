@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sparselmm.api.foreign import EVERYWHERE, FUNCTION_ARGUMENTS
+from sparselmm.arguments import argument_hints
 from sparselmm.criterion import Criterion, criterion_for
 from sparselmm.exceptions import ParameterError, SparseLMMWarning, warn_user
 from sparselmm.inference.lrt import (
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from sparselmm.data.encoding import EncodingSpec
 
 
+@argument_hints({**EVERYWHERE, **FUNCTION_ARGUMENTS["anova"]})
 def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare nested fits by likelihood-ratio tests, R's ``anova(m1, m2)``.
 
@@ -99,6 +102,7 @@ def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None 
     return table
 
 
+@argument_hints({**EVERYWHERE, **FUNCTION_ARGUMENTS["anova"]})
 def information_weights(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare fits by AIC and BIC; they need not be nested.
 

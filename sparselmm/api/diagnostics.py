@@ -11,7 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm._typing import IntArray
+from sparselmm.api.foreign import FUNCTION_ARGUMENTS
+from sparselmm.api.hints import refuse_file_name
 from sparselmm.api.source import ModelSource
+from sparselmm.arguments import argument_hints
 from sparselmm.data import build_design
 from sparselmm.data.columns import Factor
 from sparselmm.data.design import GroupedTerm
@@ -273,7 +276,17 @@ class Diagnostics:
         return frame.grouping(name)
 
 
-def diagnose(formula: str, data: Any, **arguments: Any) -> Diagnosis:
+@argument_hints(FUNCTION_ARGUMENTS["diagnose"])
+def diagnose(
+    formula: str,
+    data: Any,
+    *,
+    weights: str | npt.ArrayLike | None = None,
+    offset: str | npt.ArrayLike | None = None,
+    contrasts: Mapping[str, Any] | None = None,
+    na_action: str = "omit",
+    context: Mapping[str, Any] | None = None,
+) -> Diagnosis:
     """Return what a design can and cannot tell, before anything is fitted.
 
     Parameters
@@ -282,8 +295,8 @@ def diagnose(formula: str, data: Any, **arguments: Any) -> Diagnosis:
         As for `lmer`.
     data : table
         As for `lmer`.
-    **arguments
-        ``weights``, ``offset``, ``contrasts``, ``na_action`` and ``context`` of `lmer`.
+    weights, offset, contrasts, na_action, context
+        As for `lmer`.
 
     Returns
     -------
@@ -297,7 +310,15 @@ def diagnose(formula: str, data: Any, **arguments: Any) -> Diagnosis:
     >>> slm.diagnose("strength ~ 1 + (1 | batch) + (1 | sample)", data).codes
     ('nested',)
     """
+    refuse_file_name(data)
     spec = parse_formula(formula, list(as_frame(data).names))
+    arguments: dict[str, Any] = {
+        "weights": weights,
+        "offset": offset,
+        "contrasts": contrasts,
+        "na_action": na_action,
+        "context": context,
+    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SparseLMMWarning)

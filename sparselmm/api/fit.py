@@ -14,11 +14,13 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.api.after import AfterFit
 from sparselmm.api.diagnostics import Diagnostics
-from sparselmm.api.hints import fit_hint
+from sparselmm.api.foreign import EVERYWHERE, FIT_ARGUMENTS
+from sparselmm.api.hints import LMER_ARGUMENTS, fit_hint
 from sparselmm.api.inference import Inference, summary_table
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.resampling import Resampling
 from sparselmm.api.source import ModelSource
+from sparselmm.arguments import check_arguments, method_hints
 from sparselmm.convergence import Convergence
 from sparselmm.criterion import ML, criterion_for
 from sparselmm.crossproducts import CrossProducts
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from sparselmm.api.model import LinearMixedModel
 
 
+@method_hints(FIT_ARGUMENTS, EVERYWHERE)
 @dataclass(frozen=True, repr=False)
 class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
     """A fitted linear mixed model; nothing in it changes.
@@ -249,6 +252,11 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         return self.source.weights_name
 
     @property
+    def offset_name(self) -> str | None:
+        """Column given by ``offset=``, ``"(array)"`` for an array, None without one."""
+        return self.source.offset_name
+
+    @property
     def data_name(self) -> str | None:
         """Name of the data, where the table carries one in ``attrs["name"]``."""
         name = getattr(self.source.data, "attrs", {}).get("name")
@@ -328,9 +336,10 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         **changes
             Other arguments of `lmer` to replace.
         """
-        from sparselmm.api.model import LinearMixedModel
+        from sparselmm.api.model import LinearMixedModel, lmer
         from sparselmm.api.subset import take_subset
 
+        check_arguments(lmer, 0, changes, LMER_ARGUMENTS)
         if self.source.spec is None:
             raise ParameterError("a model made from arrays has no formula to update")
         text = self.formula if formula is None else update_formula(self.source.spec, formula)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
-import inspect
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
+from sparselmm.arguments import argument_hints as argument_hints
 from sparselmm.exceptions import DataError, ParameterError, SparseLMMWarning, warn_user
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 FIT_NAMES = {
     "fixef": "params",
@@ -39,7 +33,27 @@ FIT_NAMES = {
     "bootMer": "bootstrap()",
     "rePCA": "random_effects_pca()",
     "std_errors": "bse",
+    "se": "bse",
     "tvals": "tvalues",
+    "beta": "params",
+    "fixed_effects": "params",
+    "loglik": "llf",
+    "var_corr": "varcorr",
+    "fitted_values": "fittedvalues",
+    "ngrps": "ngroups",
+    "contest": "f_test()",
+}
+
+#: What to do for names that have no counterpart of one word.
+FIT_ADVICE = {
+    "fit": "it is fitted already; fit.update() and fit.refit() fit again",
+    "data": "the table given is fit.source.data",
+    "refitML": "write fit.refit(reml=False)",
+    "qqnorm": "fit.plot.qq() draws it",
+    "step": "fit.drop1() and fit.ranova() test each term that can go, fit.update('. ~ . - x') fits without it",
+    "emtrends": "slopes are coefficients and their sums: fit.t_test('x + x:f[T.b]')",
+    "allFit": "fit again with each optimizer=, fit.converged says by exact derivatives whether one is right",
+    "sigma2": "it is fit.scale, the square of fit.sigma",
 }
 
 PACKAGE_NAMES = {
@@ -49,6 +63,7 @@ PACKAGE_NAMES = {
     "lm": "lmer needs a random term; models without any are fitted by statsmodels' ols",
     "ols": "lmer needs a random term; models without any are fitted by statsmodels' ols",
     "smf": "statsmodels' smf.mixedlm is slm.mixedlm here",
+    "lmerControl": "the search is chosen by optimizer='bobyqa', the effort of the iterative solver by control=",
 }
 
 _SUBSET = "select the rows first, for example data[data.x > 0]"
@@ -90,13 +105,37 @@ RESULT_NAMES = {
     "hist": "lmm.optimizer_report",
 }
 
+#: R's optimizers, as lmerControl spells them.
+R_OPTIMIZERS = {"Nelder_Mead": "nelder_mead", "nloptwrap": "bobyqa", "nmkbw": "nelder_mead"}
+
 _INTERVAL_BELOW = 0.5
 
 
 def fit_hint(name: str) -> str:
     """Return the text of the error for an unknown attribute of a fit."""
+    text = f"a fit has no attribute {name!r}"
+    if name in FIT_ADVICE:
+        return f"{text}; {FIT_ADVICE[name]}"
     known = FIT_NAMES.get(name)
-    return f"a fit has no attribute {name!r}" + (f"; it is called {known} here" if known else "")
+    return f"{text}; it is called {known} here" if known else text
+
+
+def loaded_hint(name: str) -> str:
+    """Return the text of the error for an unknown attribute of a loaded model.
+
+    >>> loaded_hint("anova")
+    "a loaded model has no attribute 'anova', which needs the whole fit; keep that by pickle.dump(fit, file)"
+    """
+    from sparselmm.api.fit import MixedModelFit
+    from sparselmm.api.stored import FittedModel
+
+    text = f"a loaded model has no attribute {name!r}"
+    known = FIT_NAMES.get(name, name).removesuffix("()")
+    if name.startswith("_") or not hasattr(MixedModelFit, known):
+        return text
+    if known != name and hasattr(FittedModel, known):
+        return f"{text}; it is called {FIT_NAMES[name]} here"
+    return f"{text}, which needs the whole fit; keep that by pickle.dump(fit, file)"
 
 
 def result_hint(name: str) -> str:
@@ -125,48 +164,12 @@ def package_hint(name: str) -> str:
     from sparselmm.api.fit import MixedModelFit
 
     own = not name.startswith("_") and hasattr(MixedModelFit, name)
+    if name in FIT_ADVICE:
+        return f"{text}: {FIT_ADVICE[name]}"
     if name not in FIT_NAMES and not own:
         return text
     known = FIT_NAMES.get(name, f"{name}()" if callable(getattr(MixedModelFit, name, None)) else name)
     return f"{text}: ask the fit, fit.{known}"
-
-
-def argument_hints(hints: Mapping[str, str]) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator that refuses arguments a function does not have, with what to write instead.
-
-    Parameters
-    ----------
-    hints : mapping
-        What to do, by the name of the argument.
-    """
-
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        parameters = inspect.signature(function).parameters
-        places = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters.values())
-        name = function.__name__
-
-        @functools.wraps(function)
-        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
-            for given in kwargs:
-                if given not in parameters:
-                    raise TypeError(f"{name}() has no argument {given!r}; {_instead(given, hints, list(parameters))}")
-            if len(args) > places:
-                first = ", ".join(list(parameters)[:places])
-                raise TypeError(f"{name}() takes only {first} by position; name the others, as in {_example(name)}")
-            return function(*args, **kwargs)
-
-        return checked
-
-    return decorate
-
-
-def _instead(given: str, hints: Mapping[str, str], names: list[str]) -> str:
-    near = difflib.get_close_matches(given.lower(), names, n=1)
-    return hints.get(given) or (f"did you mean {near[0]}=?" if near else f"there are {', '.join(names)}")
-
-
-def _example(name: str) -> str:
-    return "groups='g'" if name == "mixedlm" else "reml=False"
 
 
 def refuse_file_name(data: Any) -> None:
@@ -176,10 +179,16 @@ def refuse_file_name(data: Any) -> None:
         raise DataError(f"the data must be a table, not the name of one: read it first, pandas.{reader}({str(data)!r})")
 
 
-def check_interval(level: float, options: Mapping[str, Any]) -> None:
-    """Refuse statsmodels' ``alpha=``, and warn when a level looks like one."""
-    if "alpha" in options:
-        raise ParameterError("conf_int takes the coverage, level=0.95, in place of alpha=0.05")
+def check_choice(optimizer: Any = None, control: Any = None) -> None:
+    """Refuse the name of an optimizer where another one, or none, is meant."""
+    if isinstance(control, str):
+        raise ParameterError(f"control= holds the effort of the iterative solver; write optimizer={control!r}")
+    if isinstance(optimizer, str) and optimizer in R_OPTIMIZERS:
+        raise ParameterError(f"R's optimizer {optimizer!r} is called {R_OPTIMIZERS[optimizer]!r} here")
+
+
+def check_interval(level: float) -> None:
+    """Warn when a level looks like statsmodels' ``alpha``."""
     if isinstance(level, float) and 0.0 < level < _INTERVAL_BELOW:
         text = f"these intervals cover {100 * level:g} %; for {100 * (1 - level):g} % pass level={1 - level:g}"
         warn_user(text, SparseLMMWarning)

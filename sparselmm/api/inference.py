@@ -12,13 +12,15 @@ import pandas as pd
 
 from sparselmm.api.comparison import drop1_lrt, f_rows, ranova_lrt
 from sparselmm.api.components import Components
+from sparselmm.api.foreign import FIT_ARGUMENTS
 from sparselmm.api.hints import check_interval
 from sparselmm.api.source import ModelSource
+from sparselmm.arguments import check_arguments
 from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.inference.anova import aliased_note, hypotheses
 from sparselmm.inference.bootstrap_intervals import boot_conf_int
 from sparselmm.inference.contrasts import anova_type
-from sparselmm.inference.emmeans import axes, marginal_means
+from sparselmm.inference.emmeans import ContrastKind, axes, marginal_means, variables
 from sparselmm.inference.hypotheses import Hypothesis, LinearHypothesis, read_hypothesis
 from sparselmm.inference.meantables import EMMeans, emmeans_tables
 from sparselmm.inference.methods import DEFAULT, METHODS, method_key
@@ -132,14 +134,18 @@ class Inference(Components):
         >>> fit.conf_int(method="profile", which="beta_").round(2).loc["Days"].to_dict()
         {'conf_low': 7.36, 'conf_high': 13.58}
         """
-        check_interval(level, options)
+        check_interval(level)
         method = method.lower() if isinstance(method, str) else method
         if method == "wald":
             if options:
-                raise ParameterError(f"Wald intervals take no {', '.join(options)}")
+                raise ParameterError(
+                    f"Wald intervals take no {', '.join(options)}, which goes with method='profile' or 'boot'; "
+                    "the table can be cut, as in fit.conf_int().loc[['x']]"
+                )
             return self.coef_table(ddf, level)[["conf_low", "conf_high"]]
         if method not in INTERVALS:
             raise ParameterError(f"unknown method {method!r} for conf_int; there are wald, {', '.join(INTERVALS)}")
+        check_arguments(INTERVALS[method], 0, options, FIT_ARGUMENTS["conf_int"])
         return INTERVALS[method](self, level, **options)[["conf_low", "conf_high"]]
 
     # --- hypotheses ----------------------------------------------------------------------------
@@ -243,6 +249,8 @@ class Inference(Components):
         temperature             5  210.0    20.52
         recipe:temperature     10  210.0     1.01
         """
+        if isinstance(getattr(type, "result", None), FitResult):
+            raise ParameterError("fit.anova() tests the terms of one fit; slm.anova(m1, m2) compares fits")
         method = self._method(ddf)
         kind = anova_type(type)
         encoding = self.source.encoding
@@ -288,7 +296,7 @@ class Inference(Components):
         specs: str | Sequence[str],
         by: str | Sequence[str] | None = None,
         at: Mapping[str, Any] | None = None,
-        contrasts: str | Mapping[str, Sequence[float]] | None = None,
+        contrasts: ContrastKind | None = None,
         adjust: str = "tukey",
         ddf: str = DEFAULT,
         level: float = 0.95,
@@ -305,7 +313,7 @@ class Inference(Components):
             Values of variables in place of all levels or of the mean.
         contrasts : str or mapping, optional
             ``"pairwise"``, ``"revpairwise"``, ``"trt.vs.ctrl"``, ``"consec"``, ``"eff"``, or
-            coefficients by name.
+            coefficients by name: ``{"b - a": [-1, 1, 0]}`` or ``{"b - a": {"b": 1, "a": -1}}``.
         adjust : {"tukey", "holm", "bonferroni", "sidak", "fdr", "none"}
             For contrasts, within each combination of ``by``; ``"tukey"`` means ``"sidak"`` for
             contrasts that are not pairwise.
@@ -337,19 +345,13 @@ class Inference(Components):
         if encoding is None:
             raise ParameterError("a model made from arrays has no variables to average over; use t_test")
         method = self._method(ddf)
-        names, groups = _listed(specs), _listed(by)
+        names, groups = variables(specs), variables(by)
         design = self.result.design
         raw = raw_rows(encoding, self.source.table(), design.rows, offsets=True)
         offset = 0.0 if design.offset is None else float(np.mean(design.offset))
         found = marginal_means(encoding, raw, names, groups, at, offset)
         averaged = [a.name for a in axes(encoding, raw, at) if len(a.levels) > 1 and a.name not in (*names, *groups)]
         return emmeans_tables(method, found, names, groups, contrasts, adjust, level, averaged)
-
-
-def _listed(names: str | Sequence[str] | None) -> list[str]:
-    if names is None:
-        return []
-    return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
 def summary_table(fit: Inference, ddf: str) -> tuple[pd.DataFrame | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -111,13 +112,13 @@ class Matrices:
             "sigmaREML": float(np.sqrt(r.pwrss / (n - p))),
         }
 
-    def getME(self, name: str) -> Any:
-        """Return a component by lme4's name.
+    def getME(self, name: str | Sequence[str]) -> Any:
+        """Return a component by lme4's name; for several names, a dict.
 
         Parameters
         ----------
-        name : str
-            One of ``X``, ``Z``, ``Zt``, ``Ztlist``, ``y``, ``mu``, ``u``, ``b``, ``theta``, ``beta``, ``fixef``,
+        name : str or sequence of str
+            Any of ``X``, ``Z``, ``Zt``, ``Ztlist``, ``y``, ``mu``, ``u``, ``b``, ``theta``, ``beta``, ``fixef``,
             ``sigma``, ``Lambda``, ``Lambdat``, ``L``, ``P``, ``RX``, ``RZX``, ``cnms``, ``flist``, ``Gp``, ``Tlist``,
             ``weights``, ``offset``, ``n``, ``p``, ``q``, ``devcomp``.
         """
@@ -154,6 +155,9 @@ class Matrices:
             "q": lambda: design.q,
             "devcomp": self.devcomp,
         }
-        if name not in table:
-            raise ParameterError(f"unknown component {name!r}; there are {', '.join(table)}")
-        return table[name]()
+        names = list(name) if isinstance(name, list | tuple) else [name]
+        unknown = [one for one in names if not isinstance(one, str) or one not in table]
+        if unknown:
+            raise ParameterError(f"unknown component {unknown[0]!r}; there are {', '.join(table)}")
+        found = {str(one): table[str(one)]() for one in names}
+        return found[name] if isinstance(name, str) else found

@@ -12,9 +12,11 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.api.fit import MixedModelFit
-from sparselmm.api.hints import LMER_ARGUMENTS, argument_hints, refuse_file_name
+from sparselmm.api.foreign import FUNCTION_ARGUMENTS, MODEL_ARGUMENTS
+from sparselmm.api.hints import LMER_ARGUMENTS, check_choice, refuse_file_name
 from sparselmm.api.progress import progress
 from sparselmm.api.source import ModelSource
+from sparselmm.arguments import argument_hints, method_hints
 from sparselmm.criterion import criterion_for
 from sparselmm.data import build_design
 from sparselmm.data.labels import check_order
@@ -26,6 +28,7 @@ from sparselmm.model import Problem, evaluate_at, fit_problem
 from sparselmm.optimize import Optimizer
 
 
+@method_hints(MODEL_ARGUMENTS)
 @dataclass(frozen=True, repr=False)
 class LinearMixedModel:
     """A linear mixed model before fitting; immutable and cheap to fit again in another way.
@@ -69,6 +72,7 @@ class LinearMixedModel:
         49.5101
         """
         refuse_file_name(data)
+        check_choice(control=control)
         spec = parse_formula(formula, _column_names(data))
         arguments: dict[str, Any] = {
             "weights": weights,
@@ -122,6 +126,7 @@ class LinearMixedModel:
         """
         from sparselmm.data import design_from_arrays
 
+        check_choice(control=control)
         design = design_from_arrays(y, X, terms, weights=weights, offset=offset, column_names=column_names)
         arguments = {"weights": weights, "offset": offset}
         return cls(Problem.from_design(design, solver, control), ModelSource(None, None, arguments, None))
@@ -170,6 +175,7 @@ class LinearMixedModel:
         FitInterrupted
             When interrupted by the user; it carries the best point so far.
         """
+        check_choice(optimizer=optimizer)
         with progress(verbose) as listener:
             result = fit_problem(
                 self.problem,
@@ -281,6 +287,7 @@ def lmer(
     return model.fit(reml, start=start, optimizer=optimizer, verbose=verbose)
 
 
+@argument_hints(FUNCTION_ARGUMENTS["fit_many"])
 def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = True, n_jobs: int = 1) -> pd.DataFrame:
     """Fit one design to many responses.
 

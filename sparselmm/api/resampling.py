@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparselmm.api.foreign import FUNCTION_ARGUMENTS
+from sparselmm.arguments import argument_hints
 from sparselmm.inference.bootstrap import Bootstrap, Statistic, bootstrap
 from sparselmm.inference.bootstrap_lrt import BootstrapLRT
 from sparselmm.inference.bootstrap_lrt import bootstrap_lrt as _bootstrap_lrt
@@ -135,6 +137,7 @@ class Resampling:
         )
 
 
+@argument_hints(FUNCTION_ARGUMENTS["bootstrap_lrt"])
 def bootstrap_lrt(
     m0: MixedModelFit, m1: MixedModelFit, n: int = 1000, *, seed: Any = None, n_jobs: int = 1, progress: bool = True
 ) -> BootstrapLRT:

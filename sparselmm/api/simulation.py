@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sparselmm.api.foreign import FUNCTION_ARGUMENTS
+from sparselmm.arguments import argument_hints
 from sparselmm.covariance import make_structure
 from sparselmm.data import Design, build_design
 from sparselmm.data.frame import Frame, as_frame
@@ -22,6 +24,7 @@ from sparselmm.pls import ParameterMap
 STAND_IN = "_response_to_simulate"
 
 
+@argument_hints(FUNCTION_ARGUMENTS["simulate"])
 def simulate(
     formula: str,
     data: Any,

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
+from sparselmm.api.foreign import EVERYWHERE, FIT_ARGUMENTS
+from sparselmm.api.hints import loaded_hint
 from sparselmm.api.prediction import Predictor
+from sparselmm.arguments import method_hints
 from sparselmm.data import EncodingSpec
 from sparselmm.exceptions import DataError, Message, ParameterError
 from sparselmm.inference.predict import Effects
@@ -105,6 +108,7 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
         raise DataError(f"{str(path)!r} is not a valid model: {type(error).__name__} {error}") from error
 
 
+@method_hints(FIT_ARGUMENTS, EVERYWHERE)
 @dataclass(frozen=True, repr=False)
 class FittedModel(Predictor):
     """A fitted model read from a file: estimates and predictions, no data.
@@ -148,6 +152,12 @@ class FittedModel(Predictor):
 
     def _own_rows(self) -> tuple[Rows, FloatArray | None]:
         raise ParameterError("a loaded model holds no data: give the rows to predict for as newdata")
+
+    @property
+    def offset_name(self) -> str | None:
+        """Column given by ``offset=``, ``"(array)"`` for an array, None without one."""
+        name: str | None = self.tree["offset_name"]
+        return name
 
     def _series(self, values: FloatArray, name: str) -> pd.Series[float]:
         return pd.Series(values, index=pd.Index(self.tree["columns"], dtype=object), name=name)
@@ -212,3 +222,8 @@ class FittedModel(Predictor):
         kind = "REML" if self.reml else "ML"
         groups = ", ".join(f"{label}: {m}" for label, m in self.ngroups.items())
         return f"<FittedModel by {kind}: {self.formula}; {self.nobs} rows, {groups}; without data>"
+
+    if not TYPE_CHECKING:  # type checkers know the names
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(loaded_hint(name))

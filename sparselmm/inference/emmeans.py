@@ -7,6 +7,7 @@ the average of rows of X over the grid, so its standard error and degrees of fre
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,9 @@ from sparselmm.inference.terms import distinct_chunks, upper_factor
 
 ESTIMABLE_TOL = 1e-7
 MAX_CELLS = 200_000
+
+#: A name of contrasts, or coefficients by name: in the order of the means, or by their labels.
+ContrastKind = str | Mapping[str, Sequence[float] | Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,35 @@ class MarginalMeans:
     L: FloatArray
     offset: FloatArray
     groups: IntArray
+
+
+def variables(given: str | Sequence[str] | None) -> list[str]:
+    """Return the names asked for, without backticks.
+
+    Raises
+    ------
+    ParameterError
+        For a formula of R's emmeans, with the call that means the same.
+
+    Examples
+    --------
+    >>> variables("`Condition (2)`")
+    ['Condition (2)']
+    """
+    listed = [] if given is None else [given] if isinstance(given, str) else [str(name) for name in given]
+    for name in listed:
+        if "~" in name and "`" not in name:
+            raise ParameterError(f"emmeans takes names, not a formula: write {_call(name)}")
+    return [name[1:-1] if len(name) > 2 and name[0] == name[-1] == "`" else name for name in listed]
+
+
+def _call(formula: str) -> str:
+    """Return the call for a formula of R's emmeans: contrasts ~ variables | by."""
+    left, _, right = (part.strip() for part in formula.partition("~"))
+    parts = [[name.strip() for name in re.split(r"[*+:]", side)] for side in right.split("|")]
+    shown = [repr(names[0] if len(names) == 1 else names) for names in parts]
+    by = f", by={shown[1]}" if len(shown) > 1 else ""
+    return f"fit.emmeans({shown[0]}{by}{f', contrasts={left!r}' if left else ''})"
 
 
 def axes(encoding: EncodingSpec, raw: pd.DataFrame, at: Mapping[str, Any] | None) -> list[Axis]:
@@ -200,14 +233,14 @@ def estimable(L: FloatArray, full: EncodingSpec, raw: pd.DataFrame) -> BoolArray
 # --- contrasts between means -----------------------------------------------------------------------------
 
 
-def contrast_rows(kind: str | Mapping[str, Sequence[float]], labels: Sequence[str]) -> dict[str, FloatArray]:
+def contrast_rows(kind: ContrastKind, labels: Sequence[str]) -> dict[str, FloatArray]:
     """Return named coefficients for the means of one group.
 
     Parameters
     ----------
     kind : str or mapping
         ``"pairwise"``, ``"revpairwise"``, ``"trt.vs.ctrl"`` (against the first), ``"consec"``, ``"eff"``
-        (against the average), or coefficients by name.
+        (against the average), or coefficients by name: in the order of the means, or by their labels.
     labels : sequence of str
         The means.
 
@@ -215,17 +248,13 @@ def contrast_rows(kind: str | Mapping[str, Sequence[float]], labels: Sequence[st
     --------
     >>> contrast_rows("consec", ["a", "b", "c"])["c - b"].tolist()
     [0.0, -1.0, 1.0]
+    >>> contrast_rows({"ends": {"a": -1, "c": 1}}, ["a", "b", "c"])["ends"].tolist()
+    [-1.0, 0.0, 1.0]
     """
     k = len(labels)
     e = np.eye(k)
     if isinstance(kind, Mapping):
-        out = {}
-        for name, values in kind.items():
-            row = np.asarray(values, dtype=np.float64)
-            if row.shape != (k,):
-                raise ParameterError(f"the contrast {name!r} has {row.size} coefficients; there are {k} means")
-            out[str(name)] = row
-        return out
+        return {str(name): _contrast(name, values, labels) for name, values in kind.items()}
     pairs = {
         "pairwise": [(i, j) for i in range(k) for j in range(i + 1, k)],
         "revpairwise": [(i, j) for i in range(k) for j in range(i)],
@@ -234,9 +263,26 @@ def contrast_rows(kind: str | Mapping[str, Sequence[float]], labels: Sequence[st
     }
     if kind == "eff":
         return {f"{label} effect": e[i] - 1.0 / k for i, label in enumerate(labels)}
-    if kind not in pairs:
+    if not isinstance(kind, str) or kind not in pairs:
         raise ParameterError(f"unknown contrasts {kind!r}; there are {', '.join([*pairs, 'eff'])}, or a dict")
     return {f"{labels[i]} - {labels[j]}": e[i] - e[j] for i, j in pairs[kind]}
+
+
+def _contrast(name: str, values: Sequence[float] | Mapping[str, float], labels: Sequence[str]) -> FloatArray:
+    """Return the coefficients of one contrast, (k,)."""
+    if isinstance(values, Mapping):
+        unknown = [str(label) for label in values if str(label) not in labels]
+        if unknown:
+            raise ParameterError(f"the contrast {name!r} names {list_some(unknown)}; the means are {list_some(labels)}")
+        given = {str(label): value for label, value in values.items()}
+        values = [given.get(label, 0.0) for label in labels]
+    try:
+        row = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"the contrast {name!r} must hold a number for each mean: {error}") from error
+    if row.shape != (len(labels),):
+        raise ParameterError(f"the contrast {name!r} has {row.size} coefficients; there are {len(labels)} means")
+    return row
 
 
 def mean_labels(cells: pd.DataFrame, specs: Sequence[str]) -> list[str]:

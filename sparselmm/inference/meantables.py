@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.inference.adjust import adjusted_p, adjusted_quantile, check_adjust
-from sparselmm.inference.emmeans import MarginalMeans, contrast_rows, mean_labels
+from sparselmm.inference.emmeans import ContrastKind, MarginalMeans, contrast_rows, mean_labels
 from sparselmm.inference.tables import check_level, t_table
 from sparselmm.inference.wald import TestMethod
 
@@ -71,7 +71,7 @@ def _rows(method: TestMethod, L: FloatArray, level: float) -> pd.DataFrame:
 def contrasts_table(
     method: TestMethod,
     means: MarginalMeans,
-    kind: str | Mapping[str, Sequence[float]],
+    kind: ContrastKind,
     specs: Sequence[str],
     by: Sequence[str],
     adjust: str,
@@ -118,7 +118,7 @@ def emmeans_tables(
     means: MarginalMeans,
     specs: Sequence[str],
     by: Sequence[str],
-    contrasts: str | Mapping[str, Sequence[float]] | None,
+    contrasts: ContrastKind | None,
     adjust: str,
     level: float,
     averaged: Sequence[str],

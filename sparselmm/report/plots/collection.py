@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
+from sparselmm.arguments import method_hints
 from sparselmm.data.design import GroupedTerm
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.condvar import quantile
 from sparselmm.linalg.rank import triangular_factor
 from sparselmm.report.plots.contour import draw_contour
-from sparselmm.report.plots.lines import draw_lines, fitted_lines
+from sparselmm.report.plots.lines import draw_lines, fitted_lines, numeric_variable
 from sparselmm.report.plots.modes import draw_caterpillar, draw_ranef_qq, draw_shrinkage, draw_shrinkage_line
 from sparselmm.report.plots.residuals import draw_by_level, draw_influence, draw_leverage, draw_qq, draw_scatter
 from sparselmm.result import FitResult
@@ -76,6 +77,10 @@ class PlottableFit(Protocol):
         ...
 
 
+_FIGURE = "make the axes first, fig, ax = plt.subplots(figsize=(8, 5)), and pass ax=ax"
+
+
+@method_hints({}, {"figsize": _FIGURE, "fig": _FIGURE, "show": "plt.show() shows the figure"})
 @dataclass(frozen=True, repr=False)
 class Plots:
     """Plots of one fit. Each takes ``ax=`` and returns the axes it drew on (an array of them for panels).
@@ -179,17 +184,20 @@ class Plots:
         at = [term.columns.index(c) for c in names]
         return draw_shrinkage(within[:, at], modes[:, at], centre[at], names, ax)
 
-    def fitted_lines(self, x: str, group: str | None = None, *, ax: Axes | None = None) -> Any:
+    def fitted_lines(self, x: str | None = None, group: str | None = None, *, ax: Axes | None = None) -> Any:
         """Draw the data with the fitted line of each level along a numeric variable.
 
+        Without ``x`` it is the numeric variable of the model, where there is only one.
         Up to 6 levels share a panel, up to 24 have one each, more are drawn as a bundle of lines.
         Other numeric variables are held at their median, other factors at their most frequent level.
         """
         label, source = self._label(group), self.fit.source
         if source.encoding is None:
             raise ParameterError("a model made from arrays has no named variables to draw lines along")
+        response = self.fit.result.design.response_name
+        x = numeric_variable(source.encoding, source.table(), response) if x is None else x
         lines = fitted_lines(self.fit.result, source.encoding, source.table(), x, label)
-        return draw_lines(lines, (x, self.fit.result.design.response_name, label), ax)
+        return draw_lines(lines, (x, response, label), ax)
 
     # --- residuals -----------------------------------------------------------------------------------
 
@@ -266,6 +274,11 @@ class Plots:
             Where to draw.
         """
         names = self.fit.theta_names
+        if len(names) < 2:
+            raise ParameterError(
+                f"criterion_contour needs two entries of theta; this model has {len(names)}, whose profile is drawn by "
+                "slm.plot_profile(fit.profile())"
+            )
         i, j = (self._theta(x) for x in (theta_i, theta_j))
         if i == j:
             raise ParameterError("criterion_contour needs two different entries of theta")

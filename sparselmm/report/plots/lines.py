@@ -105,6 +105,16 @@ def fitted_lines(result: FitResult, encoding: EncodingSpec, data: Any, x: str, g
     return Lines(values, design.y, codes, levels, along, fitted.reshape(m, -1), span, population)
 
 
+def numeric_variable(encoding: EncodingSpec, data: Any, response: str) -> str:
+    """Return the numeric variable of a model, where there is one only."""
+    frame = as_frame(data)
+    names = [c for c in encoding.kinds if c in frame and c != response]
+    numeric = [c for c in names if not isinstance(frame.column(c), Factor)]
+    if len(numeric) != 1:
+        raise ParameterError(f"fitted lines need a numeric variable; there are {', '.join(numeric) or 'none'}")
+    return numeric[0]
+
+
 def _fixed(encoding: EncodingSpec, result: FitResult, rows: pd.DataFrame) -> FloatArray:
     out = encoding.apply_fixed(rows) @ result.beta
     shift = encoding.apply_offset(rows)

@@ -48,6 +48,7 @@ def plot_profile(profile: Profile, absolute: bool = False, levels: tuple[float, 
     >>> slm.plot_profile(fit.profile("beta_")).shape
     (1, 2)
     """
+    _check_profile(profile, "plot_profile")
     n = len(profile)
     columns = min(n, PANELS_PER_ROW)
     rows = -(-n // columns)
@@ -57,6 +58,11 @@ def plot_profile(profile: Profile, absolute: bool = False, levels: tuple[float, 
     for ax in axes.flat[n:]:
         ax.set_visible(False)
     return axes
+
+
+def _check_profile(profile: object, function: str) -> None:
+    if not isinstance(profile, Profile):
+        raise ParameterError(f"{function} takes a profile, not {type(profile).__name__}: slm.{function}(fit.profile())")
 
 
 def draw_zeta(ax: Axes, one: ParameterProfile, absolute: bool, levels: tuple[float, ...]) -> None:
@@ -103,6 +109,7 @@ def plot_profile_pairs(profile: Profile, levels: tuple[float, ...] = LEVELS) -> 
     >>> slm.plot_profile_pairs(fit.profile("beta_")).shape
     (2, 2)
     """
+    _check_profile(profile, "plot_profile_pairs")
     n = len(profile)
     if not 2 <= n <= MOST_PAIRS:
         raise ParameterError(f"pairs can be drawn of 2 to {MOST_PAIRS} profiled parameters, not {n}; choose which=")
