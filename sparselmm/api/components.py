@@ -155,5 +155,8 @@ class Components:
         return glance_row(self.result, self._fit().npar)
 
     def augment(self) -> pd.DataFrame:
-        """Return the rows used with broom.mixed's columns: .fitted, .resid, .hat, .cooksd, .fixed, .mu, .offset, ..."""
+        """Return the rows used with broom.mixed's columns: .fitted, .resid, .hat, .cooksd, .fixed, .mu, .offset, ...
+
+        Under ``na_action="exclude"`` all rows of the data, with NaN in these columns where a row was left out.
+        """
         return augment_rows(self.result, self.source.data)

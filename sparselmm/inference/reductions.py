@@ -92,7 +92,9 @@ def reductions(design: Design, encodings: Sequence[TermEncoding] | None) -> tupl
             keep = tuple(j for j in range(term.k) if j not in part.columns)
             if keep and make_structure(term.structure, len(keep)).n_par < make_structure(term.structure, term.k).n_par:
                 found.append(Reduction(f"{part.name} in {shown}", i, keep))
-        whole = f"{parts[0].name} in {shown}" if len(parts) == 1 else shown
+        # a lone (0 + x | g) leaves as a whole, while R's "x in (0 + x | g)" would put (1 | g) in its place
+        beside = any(e.label == term.label and e.lhs.intercept for e in encodings or () if e is not encoding)
+        whole = f"{parts[0].name} in {shown}" if len(parts) == 1 and beside else shown
         out += found or [Reduction(whole, i)]
     return tuple(out)
 

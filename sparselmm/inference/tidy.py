@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparselmm._typing import FloatArray
 from sparselmm.data.frame import as_frame
 from sparselmm.exceptions import ParameterError, UnsupportedError
+from sparselmm.frames import pad_rows
 from sparselmm.inference.leverage import row_geometry
 from sparselmm.inference.residuals import cook_of_cases
 from sparselmm.result import FitResult
@@ -78,22 +80,35 @@ def glance_row(result: FitResult, npar: int) -> pd.DataFrame:
 def augment_rows(result: FitResult, table: Any) -> pd.DataFrame:
     """Return the rows used with .fitted, .resid, .hat, .cooksd, .fixed, .mu, .offset and weights columns.
 
+    Under ``na_action="exclude"`` all rows of the data, with NaN where a row was left out of the fit.
     After an approximate fit to many rows .hat and .cooksd are left out; ``attrs["notes"]`` says so.
     """
     design = result.design
     frame = as_frame(table) if table is not None else None
-    columns = {} if frame is None else {name: frame.series(name).iloc[design.rows].array for name in frame.names}
-    out = pd.DataFrame(columns, index=design.index)
+    exclude = design.na_action == "exclude"
+    rows = np.arange(len(design.frame_index)) if exclude else design.rows
+    columns = {} if frame is None else {name: frame.series(name).iloc[rows].array for name in frame.names}
+    numbers, notes = _augmented(result)
+    out = pd.DataFrame(columns, index=design.frame_index if exclude else design.index)
+    for name, values in numbers.items():
+        out[name] = pad_rows(design, values) if exclude else values
+    if notes:
+        out.attrs["notes"] = notes
+    return out
+
+
+def _augmented(result: FitResult) -> tuple[dict[str, FloatArray], list[str]]:
+    """Return the columns of the rows used, (n,) each, and remarks."""
+    design = result.design
     w = np.ones(design.n) if design.weights is None else design.weights
     offset = np.zeros(design.n) if design.offset is None else design.offset
     mu, resid = result.linear_predictor, design.y - result.linear_predictor
-    out[".fitted"], out[".resid"] = mu, resid
+    out, notes = {".fitted": mu, ".resid": resid}, []
     try:
         hat = row_geometry(design, result.engine, result.par).hat
-        out[".hat"], out[".cooksd"] = hat, cook_of_cases(np.sqrt(w) * resid, hat, result.sigma, design.p)
+        out |= {".hat": hat, ".cooksd": cook_of_cases(np.sqrt(w) * resid, hat, result.sigma, design.p)}
     except UnsupportedError as error:
-        out.attrs["notes"] = [f"without .hat and .cooksd: {error}"]
-    out[".fixed"] = (design.X @ result.beta if design.p else np.zeros(design.n)) + offset
-    out[".mu"], out[".offset"], out[".sqrtXwt"], out[".sqrtrwt"] = mu, offset, 1.0, np.sqrt(w)
-    out[".weights"], out[".wtres"] = w, np.sqrt(w) * resid
-    return out
+        notes.append(f"without .hat and .cooksd: {error}")
+    fixed = (design.X @ result.beta if design.p else np.zeros(design.n)) + offset
+    out |= {".fixed": fixed, ".mu": mu, ".offset": offset, ".sqrtXwt": np.ones(design.n), ".sqrtrwt": np.sqrt(w)}
+    return out | {".weights": w, ".wtres": np.sqrt(w) * resid}, notes

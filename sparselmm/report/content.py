@@ -85,8 +85,8 @@ class SummaryContent:
         What was fitted and how.
     formula : str
         Model formula.
-    data_name, weights_name : str or None
-        Names of the data and of the prior weights.
+    data_name, weights_name, offset_name : str or None
+        Names of the data, of the prior weights and of the offset given beside the formula.
     criterion : float or None
         The REML criterion; None for maximum likelihood.
     fit_statistics : tuple of (str, float)
@@ -115,6 +115,7 @@ class SummaryContent:
     formula: str
     data_name: str | None
     weights_name: str | None
+    offset_name: str | None
     criterion: float | None
     fit_statistics: tuple[tuple[str, float], ...]
     quantiles: tuple[float, ...] | None
@@ -137,6 +138,7 @@ def collect(
         formula=str(fit.formula),
         data_name=fit.data_name,
         weights_name=fit.weights_name,
+        offset_name=fit.offset_name,
         criterion=float(fit.criterion) if fit.reml else None,
         fit_statistics=_fit_statistics(fit),
         quantiles=_quantiles(fit),

@@ -75,6 +75,8 @@ def _meta(content: SummaryContent) -> str:
         items.append(("Data", escape(content.data_name)))
     if content.weights_name:
         items.append(("Weights", escape(content.weights_name)))
+    if content.offset_name:
+        items.append(("Offset", escape(content.offset_name)))
     return '<div class="meta">' + "<br>".join(f"<span>{label}</span> {value}" for label, value in items) + "</div>"
 
 

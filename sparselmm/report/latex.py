@@ -88,6 +88,7 @@ def _head(content: SummaryContent) -> list[str]:
         rf"\texttt{{{escape_latex(content.formula)}}}",
         *([f"Data: {escape_latex(content.data_name)}"] if content.data_name else []),
         *([f"Weights: {escape_latex(content.weights_name)}"] if content.weights_name else []),
+        *([f"Offset: {escape_latex(content.offset_name)}"] if content.offset_name else []),
         f"Observations: {content.nobs}; groups: {groups}",
     ]
     return [r"\smallskip", *[rf"{part}\par" for part in parts], r"\medskip"]

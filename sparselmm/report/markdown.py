@@ -52,6 +52,8 @@ def _head(content: SummaryContent) -> str:
         lines.append(f"Data: {_escape(content.data_name)}")
     if content.weights_name:
         lines.append(f"Weights: {_escape(content.weights_name)}")
+    if content.offset_name:
+        lines.append(f"Offset: {_escape(content.offset_name)}")
     return "  \n".join(lines)
 
 

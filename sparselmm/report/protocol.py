@@ -124,5 +124,9 @@ class SummarizableFit(Protocol):
         """Name of the weights, if any."""
 
     @property
+    def offset_name(self) -> str | None:
+        """Name of the offset given beside the formula, if any."""
+
+    @property
     def data_name(self) -> str | None:
         """Name of the data, if known."""

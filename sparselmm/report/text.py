@@ -76,6 +76,8 @@ def _head(content: SummaryContent) -> list[str]:
         lines.append(f"   Data: {content.data_name}")
     if content.weights_name:
         lines.append(f"Weights: {content.weights_name}")
+    if content.offset_name:
+        lines.append(f" Offset: {content.offset_name}")
     return lines
 
 

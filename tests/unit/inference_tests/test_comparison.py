@@ -130,6 +130,13 @@ def test_ranova_without_any_other_term():
     assert table["logLik"].iloc[1] == pytest.approx(-criterion / 2)
 
 
+def test_ranova_names_a_term_that_is_dropped_as_a_whole(data):
+    lone = slm.lmer("Reaction ~ Days + (0 + Days | Subject)", data).ranova()
+    assert list(lone.index) == ["<none>", "(0 + Days | Subject)"]
+    beside = slm.lmer("Reaction ~ Days + (Days || Subject)", data).ranova()
+    assert list(beside.index) == ["<none>", "(1 | Subject)", "Days in (0 + Days | Subject)"]
+
+
 def test_ranova_of_arrays_drops_whole_terms():
     rng = np.random.default_rng(2)
     g = np.repeat(np.arange(8), 10)

@@ -48,6 +48,39 @@ def test_contrasts_of_ones_own(cake):
     assert effects["estimate"].sum() == pytest.approx(0, abs=1e-9)
 
 
+def test_contrasts_by_the_labels_of_the_means(cake):
+    by_place = cake.emmeans("recipe", contrasts={"C - A": [-1, 0, 1]})
+    by_label = cake.emmeans("recipe", contrasts={"C - A": {"C": 1, "A": -1}})
+    assert by_label.contrasts.equals(by_place.contrasts)
+
+
+@pytest.mark.parametrize(
+    ("specs", "options", "text"),
+    [
+        ("recipe", {"contrasts": {"d": {"A": 1, "Z": -1}}}, r"'d' names Z; the means are A, B, C"),
+        ("recipe", {"contrasts": {"d": ["A", "B", "C"]}}, "must hold a number for each mean"),
+        ("recipe", {"contrasts": [1, -1, 0]}, "unknown contrasts"),
+        ("~ recipe", {}, r"write fit\.emmeans\('recipe'\)"),
+        ("pairwise ~ recipe", {}, r"write fit\.emmeans\('recipe', contrasts='pairwise'\)"),
+        (
+            "pairwise ~ recipe * temperature | replicate",
+            {},
+            r"\(\['recipe', 'temperature'\], by='replicate', contrasts='pairwise'\)",
+        ),
+    ],
+)
+def test_requests_for_means_that_cannot_be_read(cake, specs, options, text):
+    with pytest.raises(ParameterError, match=text):
+        cake.emmeans(specs, **options)
+
+
+def test_means_of_a_variable_in_backticks():
+    data = slm.load_dataset("machines").rename(columns={"Machine": "Machine (2)"})
+    fit = slm.lmer("score ~ `Machine (2)` + (1 | Worker)", data)
+    assert fit.emmeans("`Machine (2)`").means.equals(fit.emmeans("Machine (2)").means)
+    assert list(fit.emmeans(["`Machine (2)`"]).means["Machine (2)"]) == ["A", "B", "C"]
+
+
 def test_covariates_stand_at_their_mean(sleep):
     data = slm.load_dataset("sleepstudy")
     at_mean = sleep.emmeans("Days").means.iloc[0]
@@ -165,6 +198,19 @@ def test_glance_and_augment(sleep):
     np.testing.assert_allclose(rows[".fitted"] + rows[".resid"], rows["Reaction"])
     np.testing.assert_allclose(rows[".hat"], sleep.leverage())
     np.testing.assert_allclose(rows[".fixed"], sleep.X @ sleep.params)
+
+
+def test_augment_pads_as_fitted_values_do():
+    data = slm.load_dataset("sleepstudy").set_index(pd.RangeIndex(100, 280))
+    data.loc[105, "Days"] = np.nan
+    fit = slm.lmer("Reaction ~ Days + (1 | Subject)", data, na_action="exclude")
+    rows = fit.augment()
+    assert rows.index.equals(data.index)
+    assert rows["Reaction"].equals(data["Reaction"])
+    assert rows.loc[105, [c for c in rows if c.startswith(".")]].isna().all()
+    np.testing.assert_array_equal(rows[".fitted"], fit.fittedvalues)
+    omitted = fit.update(na_action="omit").augment()
+    pd.testing.assert_frame_equal(rows.drop(105), omitted, rtol=1e-9)
 
 
 def test_summary_follows_the_method(sleep):

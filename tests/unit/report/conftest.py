@@ -43,6 +43,7 @@ class FakeFit:
     )
     formula: str = "Reaction ~ Days + (Days | Subject)"
     weights_name: str | None = None
+    offset_name: str | None = None
     data_name: str | None = "sleepstudy"
 
     @property

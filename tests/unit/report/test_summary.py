@@ -115,6 +115,15 @@ def test_perfect_fit_has_no_scaled_residuals(fit):
         assert "Scaled residuals" not in text
 
 
+def test_weights_and_offset_are_named(fit):
+    summary = summarize(fit.but(weights_name="w", offset_name="o_1"))
+    assert str(summary).splitlines()[2:5] == ["   Data: sleepstudy", "Weights: w", " Offset: o_1"]
+    assert "Offset: o\\_1" in summary.to_latex()
+    assert "Offset: o" in summary.to_markdown()
+    assert "o_1" in summary.to_html()
+    assert "Offset" not in str(summarize(fit))
+
+
 def test_correlations_are_aligned(awkward):
     lines = str(summarize(awkward)).splitlines()
     title = next(line for line in lines if "Corr" in line)
