@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = ["main"]
 AGREE, DISAGREE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 #: Rows up to which ``write-r-script`` puts the data into the script.
 EMBEDDED_ROWS = 10_000
+#: Options about text files.
+READING = ("sep", "decimal", "thousands", "na", "encoding")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     from sparselmm.exceptions import FitInterrupted, SparseLMMError, SparseLMMWarning
 
-    command: Callable[[argparse.Namespace], int] = arguments.command
+    command: Callable[[argparse.Namespace], tuple[int, str]] = arguments.command
     try:
         with warnings.catch_warnings():
             # the output shows the messages of a fit already
             warnings.simplefilter("ignore", SparseLMMWarning)
-            status = command(arguments)
-        sys.stdout.flush()
+            status, text = command(arguments)
+        _show(text)
         return status
     except FitInterrupted as error:
         print(f"sparselmm: {error}", file=sys.stderr)
@@ -56,13 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SparseLMMError as error:
         print(f"sparselmm: {_one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
-    except BrokenPipeError:
-        # the reader (head, less) has gone; what Python still flushes on exit goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BAD_INPUT
     except KeyboardInterrupt:
         print("sparselmm: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _show(text: str) -> None:
+    """Print the output; a reader that has seen enough (head, less) is no error."""
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what Python still flushes on exit goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(message: str) -> str:
@@ -88,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sparselmm",
         description="Fit lme4-style linear mixed models, and compare them with R.",
-        epilog='Example: sparselmm fit "Reaction ~ Days + (Days | Subject)" --dataset sleepstudy',
+        epilog="Example: sparselmm fit 'Reaction ~ Days + (Days | Subject)' --dataset sleepstudy",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -134,15 +143,38 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("formula", metavar="FORMULA", help='for example "y ~ x + (1 + x | group)"')
-    parser.add_argument("file", metavar="FILE", nargs="?", help="data: .csv, .tsv (or .gz of these) or .parquet")
+    parser.add_argument(
+        "formula",
+        metavar="FORMULA",
+        help="for example 'y ~ x + (1 + x | group)'; in single quotes, because backticks around names run a command "
+        "inside double quotes",
+    )
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="data: .csv, .tsv, .txt (or .gz of these) or .parquet, with a header"
+    )
     parser.add_argument("--dataset", metavar="NAME", help="a data set of the package instead of FILE")
+    _reading_arguments(parser.add_argument_group("how to read a text file"))
     parser.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     parser.add_argument("--weights", metavar="COLUMN", help="column with prior weights")
     parser.add_argument("--offset", metavar="COLUMN", help="column added to the linear predictor")
     parser.add_argument(
         "--categorical", metavar="COLUMN,...", default="", help="columns to be read as factors though they are numbers"
     )
+
+
+def _reading_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--sep",
+        metavar="CHAR",
+        help="what separates the columns, '\\t' for tabs; default: tab for .tsv and for .txt with tabs in its header, "
+        "';' with --decimal ',', otherwise ','",
+    )
+    group.add_argument("--decimal", metavar="CHAR", help="the decimal mark; default: '.'")
+    group.add_argument("--thousands", metavar="CHAR", help="what groups the digits of large numbers")
+    group.add_argument(
+        "--na", metavar="TEXT", action="append", help="a further sign of a missing value; may be given several times"
+    )
+    group.add_argument("--encoding", metavar="NAME", help="for example latin-1, cp1252 or utf-16; default: utf-8")
 
 
 def _positive(text: str) -> float:
@@ -162,7 +194,7 @@ def _data(arguments: argparse.Namespace) -> pd.DataFrame:
 
         frame = load_dataset(arguments.dataset)
     else:
-        frame = _read(Path(arguments.file))
+        frame = _read(Path(arguments.file), arguments)
     for name in filter(None, (part.strip() for part in arguments.categorical.split(","))):
         if name not in frame.columns:
             raise DataError(f"--categorical: the data have no column {name!r}; there are {', '.join(frame.columns)}")
@@ -170,26 +202,56 @@ def _data(arguments: argparse.Namespace) -> pd.DataFrame:
     return frame
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, arguments: argparse.Namespace) -> pd.DataFrame:
+    """Return the table in a file, or say why it cannot be read and which option helps."""
+    from sparselmm.exceptions import DataError
+
+    kind = Path(path.name.lower().removesuffix(".gz")).suffix
+    if kind not in (".csv", ".tsv", ".txt", ".parquet"):
+        raise DataError(f"cannot tell how to read {path}: the name should end in .csv, .tsv, .txt or .parquet")
+    try:
+        return _read_parquet(path, arguments) if kind == ".parquet" else _read_text(path, kind, arguments)
+    except UnicodeDecodeError as error:
+        marked = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        advice = "--encoding utf-16" if marked else "its encoding, for example --encoding latin-1"
+        raise DataError(f"cannot read {path}: it is not in {error.encoding}; name {advice}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    except (ValueError, ImportError, LookupError, TypeError) as error:
+        # parser, encoding and Arrow errors are all ValueErrors; pandas has LookupErrors and TypeErrors for its options
+        raise DataError(f"cannot read {path}: {error}") from None
+
+
+def _read_parquet(path: Path, arguments: argparse.Namespace) -> pd.DataFrame:
     import pandas as pd
 
     from sparselmm.exceptions import DataError
 
-    kind = "".join(s for s in path.suffixes if s != ".gz")[-8:].lower()
-    if not kind.endswith((".csv", ".tsv", ".parquet")):
-        raise DataError(f"cannot tell how to read {path}: the name should end in .csv, .tsv or .parquet")
-    try:
-        if kind.endswith(".parquet"):
-            return pd.read_parquet(path)
-        return pd.read_csv(path, sep="\t" if kind.endswith(".tsv") else ",")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, ImportError) as error:
-        # parser, encoding and Arrow errors are all ValueErrors
-        raise DataError(f"cannot read {path}: {error}") from None
+    given = [name for name in READING if getattr(arguments, name) is not None]
+    if given:
+        raise DataError(f"--{given[0]} is for text files; {path} holds its types itself")
+    return pd.read_parquet(path)
 
 
-def _fit(arguments: argparse.Namespace) -> int:
+def _read_text(path: Path, kind: str, arguments: argparse.Namespace) -> pd.DataFrame:
+    import pandas as pd
+
+    options: dict[str, Any] = {
+        "decimal": arguments.decimal or ".",
+        "thousands": arguments.thousands,
+        "na_values": arguments.na,
+        "encoding": arguments.encoding or "utf-8",
+    }
+    sep = ";" if options["decimal"] == "," else ","
+    if arguments.sep is not None:
+        sep = arguments.sep.replace("\\t", "\t")
+    elif kind == ".tsv" or (kind == ".txt" and len(pd.read_csv(path, sep="\t", nrows=0, **options).columns) > 1):
+        sep = "\t"
+    frame: pd.DataFrame = pd.read_csv(path, sep=sep, **options)
+    return frame
+
+
+def _fit(arguments: argparse.Namespace) -> tuple[int, str]:
     import sparselmm as slm
 
     fit = slm.lmer(
@@ -202,14 +264,12 @@ def _fit(arguments: argparse.Namespace) -> int:
     name = arguments.dataset or arguments.file
     if arguments.output == "json":
         record = {**_record(fit), "data": name}
-        print(json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False))
-    else:
-        summary = fit.summary(correlation=arguments.correlation, ddf=None if arguments.ddf == "none" else arguments.ddf)
-        print(replace(summary, content=replace(summary.content, data_name=name)))
-    return AGREE
+        return AGREE, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
+    summary = fit.summary(correlation=arguments.correlation, ddf=None if arguments.ddf == "none" else arguments.ddf)
+    return AGREE, str(replace(summary, content=replace(summary.content, data_name=name)))
 
 
-def _compare(arguments: argparse.Namespace) -> int:
+def _compare(arguments: argparse.Namespace) -> tuple[int, str]:
     from sparselmm.compare_r import compare_with_r
 
     comparison = compare_with_r(
@@ -222,11 +282,10 @@ def _compare(arguments: argparse.Namespace) -> int:
         tight=arguments.tight,
         tolerance=arguments.tolerance,
     )
-    print(comparison)
-    return AGREE if comparison.agrees else DISAGREE
+    return AGREE if comparison.agrees else DISAGREE, str(comparison)
 
 
-def _write_script(arguments: argparse.Namespace) -> int:
+def _write_script(arguments: argparse.Namespace) -> tuple[int, str]:
     from sparselmm.compare_r import ExchangeTable, RModel, write_r_script
     from sparselmm.exceptions import DataError
     from sparselmm.formula import parse_formula
@@ -246,18 +305,16 @@ def _write_script(arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise DataError(f"cannot write {arguments.data_out}: {error.strerror or error}") from None
     model = RModel(arguments.formula, not arguments.ml, arguments.weights, arguments.offset, arguments.tight)
-    print(write_r_script(model, table, arguments.data_out, arguments.r_output), end="")
-    return AGREE
+    return AGREE, write_r_script(model, table, arguments.data_out, arguments.r_output).removesuffix("\n")
 
 
-def _datasets(_: argparse.Namespace) -> int:
+def _datasets(_: argparse.Namespace) -> tuple[int, str]:
     from sparselmm.datasets import list_datasets
 
     sets = list_datasets()
     width = max(map(len, sets["name"]))
-    for row in sets.itertuples(index=False):
-        print(f"{row.name:<{width}}  {row.rows:>6} rows  {row.description}")
-    return AGREE
+    rows = sets.itertuples(index=False)
+    return AGREE, "\n".join(f"{row.name:<{width}}  {row.rows:>6} rows  {row.description}" for row in rows)
 
 
 def _record(fit: Any) -> dict[str, Any]:
@@ -271,6 +328,7 @@ def _record(fit: Any) -> dict[str, Any]:
         "formula": str(fit.formula),
         "data": fit.data_name,
         "weights": fit.weights_name,
+        "offset": fit.offset_name,
         "reml": bool(fit.reml),
         "criterion_name": str(fit.criterion_name),
         **{name: _finite(getattr(fit, name)) for name in ("criterion", "llf", "aic", "bic", "deviance", "sigma")},

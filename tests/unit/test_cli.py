@@ -1,5 +1,6 @@
 """The command line: what it prints, its JSON, and its exit status."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -68,19 +69,87 @@ def test_json_has_null_for_what_is_not_finite(run):
     assert [m["code"] for m in record["messages"]] == ["singular"]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".CSV.GZ", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet"])
 def test_files(run, sleepstudy, tmp_path, suffix):
     path = tmp_path / f"some.data{suffix}"
     frame = sleepstudy.assign(Subject=sleepstudy["Subject"].astype(int), w=1.0, o=0.0)
     if suffix == ".parquet":
         frame.to_parquet(path)
     else:
-        frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+        frame.to_csv(path, index=False, sep="\t" if ".tsv" in suffix else ",")
     arguments = ["fit", SLEEPSTUDY[0], str(path), "--weights", "w", "--offset", "o", "--categorical", "Subject"]
     status, out, err = run(*arguments)
     assert (status, err) == (0, "")
     assert "REML criterion at convergence: 1743.6" in out
-    assert f"   Data: {path}\nWeights: w\n" in out
+    assert f"   Data: {path}\nWeights: w\n Offset: o\n" in out
+
+
+@pytest.mark.parametrize(
+    ("writing", "options", "suffix"),
+    [
+        ({"sep": ";", "decimal": ","}, ["--decimal", ","], ".csv"),
+        ({"sep": "|"}, ["--sep", "|"], ".csv"),
+        ({"sep": "\t"}, ["--sep", "\\t"], ".csv"),
+        ({"sep": "\t"}, [], ".txt"),
+        ({"sep": " "}, ["--sep", " "], ".txt"),
+        ({"encoding": "utf-16"}, ["--encoding", "utf-16"], ".csv"),
+        ({"encoding": "latin-1"}, ["--encoding", "latin-1"], ".csv.gz"),
+        ({"na_rep": "-99"}, ["--na", ".", "--na", "-99"], ".csv"),
+    ],
+)
+def test_options_about_files(run, sleepstudy, tmp_path, writing, options, suffix):
+    path = tmp_path / f"data{suffix}"
+    frame = sleepstudy.assign(Größe=sleepstudy["Days"] + 0.5).drop(columns="Days")
+    frame.loc[3, "Größe"] = None
+    frame.to_csv(path, index=False, **writing)
+    status, out, err = run("fit", "Reaction ~ Größe + (1 | Subject)", str(path), *options)
+    assert (status, err) == (0, "")
+    assert "Number of obs: 179" in out
+    assert "Größe" in out
+
+
+def test_thousands(run, sleepstudy, tmp_path):
+    path = tmp_path / "data.csv"
+    frame = sleepstudy.assign(Reaction=[f"{1000 * y:,.0f}" for y in sleepstudy["Reaction"]])
+    frame.to_csv(path, index=False)
+    status, out, _ = run("fit", SLEEPSTUDY[0], str(path), "--thousands", ",", "--output", "json")
+    assert status == 0
+    assert json.loads(out)["params"][1]["estimate"] == pytest.approx(10467.3, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "match"),
+    [
+        ("g,größe\n".encode("latin-1"), [], "it is not in utf-8; name its encoding, for example --encoding latin-1"),
+        ("g,x\n".encode("utf-16"), [], "it is not in utf-8; name --encoding utf-16"),
+        (b"g,x\n", ["--encoding", "utf-99"], "unknown encoding: utf-99"),
+        (b"g,x\n", ["--decimal", ",,"], "cannot read"),
+        (b"g,x\n", ["--sep", ""], "cannot read"),
+    ],
+)
+def test_files_in_other_encodings(run, tmp_path, content, arguments, match):
+    for name, data in (("d.csv", content), ("d.txt", content), ("d.csv.gz", gzip.compress(content))):
+        (tmp_path / name).write_bytes(data)
+        status, out, err = run("fit", "y ~ x + (1 | g)", str(tmp_path / name), *arguments)
+        assert (status, out) == (2, "")
+        assert match in err
+        assert err.count("\n") == 1
+
+
+def test_a_broken_archive(run, tmp_path):
+    whole = gzip.compress(b"y,x,g\n" * 500)
+    for content in (whole[:20], b"y,x,g\n"):
+        (tmp_path / "d.csv.gz").write_bytes(content)
+        status, _, err = run("fit", "y ~ x + (1 | g)", str(tmp_path / "d.csv.gz"))
+        assert (status, err.count("\n")) == (2, 1)
+        assert "cannot read" in err
+
+
+def test_options_about_text_are_refused_for_parquet(run, sleepstudy, tmp_path):
+    sleepstudy.to_parquet(tmp_path / "d.parquet")
+    status, _, err = run("fit", SLEEPSTUDY[0], str(tmp_path / "d.parquet"), "--sep", ";")
+    assert status == 2
+    assert "--sep is for text files" in err
 
 
 def test_categorical(run, sleepstudy):
@@ -186,7 +255,8 @@ def test_help_imports_nothing_heavy():
 
 
 def test_reader_that_leaves_early_sees_no_traceback():
-    command = f"{sys.executable} -m sparselmm.cli fit '{SLEEPSTUDY[0]}' --dataset sleepstudy --output json | head -1"
+    command = f"{sys.executable} -m sparselmm.cli fit '{SLEEPSTUDY[0]}' --dataset sleepstudy --output json | (exit 0)"
+    command += "; echo ${PIPESTATUS[0]}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
-    assert done.stdout.strip() == "{"
+    assert done.stdout.strip() == "0"
     assert done.stderr == ""
