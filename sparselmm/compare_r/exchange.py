@@ -7,7 +7,7 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +22,10 @@ _LONE_DOT = re.compile(r"(?<![\w.)\]`])\.(?![\w.])")
 
 @dataclass(frozen=True)
 class ExchangeColumn:
-    """One column: its name, whether R reads it as number, logical or factor, and the level order."""
+    """One column: its name, what R reads it as, and its levels or distinct texts in order."""
 
     name: str
-    kind: Literal["numeric", "logical", "factor"]
+    kind: Literal["numeric", "logical", "character", "factor"]
     levels: tuple[str, ...] = ()
 
 
@@ -105,6 +105,10 @@ def _describe(column: pd.Series[Any], name: str) -> tuple[ExchangeColumn, list[s
     values = list(column.dropna().unique())
     if values and all(isinstance(v, (bool, np.bool_)) for v in values):
         return _describe(column.astype("boolean"), name)
+    if values and all(isinstance(v, str) for v in values):
+        # not as a factor: R's as.numeric() reads text, but counts the levels of a factor
+        described, cells = _factor(column, name, sorted(values))
+        return replace(described, kind="character"), cells
     try:
         levels = sorted(values)
     except TypeError:

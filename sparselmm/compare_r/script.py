@@ -14,6 +14,8 @@ _SPELLINGS = (
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"(?<![\w.])(?:np|numpy)\.(?=\w+\()"), ""),
     (re.compile(r"(?<![\w.])C\(\s*([\w.]+|`[^`]*`)\s*\)"), r"factor(\1)"),
+    # R's relevel() refuses text
+    (re.compile(r"(?<![\w.])relevel\(\s*([\w.]+|`[^`]*`)\s*,"), r"relevel(factor(\1),"),
     (re.compile(r"(?<![\w.])True(?!\w)"), "TRUE"),
     (re.compile(r"(?<![\w.])False(?!\w)"), "FALSE"),
 )
@@ -153,6 +155,7 @@ def write_r_script(model: RModel, table: ExchangeTable, data_path: str | None, o
         "suppressPackageStartupMessages({\n  library(lme4)\n  library(splines)\n})",
         "# all factors get treatment contrasts, ordered ones too\n"
         'options(contrasts = c("contr.treatment", "contr.treatment"))',
+        '# the levels of text in code-point order, in any locale\ninvisible(Sys.setlocale("LC_COLLATE", "C"))',
         _read(table, data_path),
         _fit(model),
         _JSON_WRITER,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -29,11 +29,14 @@ class Factor:
         The levels in order.
     contrast : object, optional
         Coding asked for in the formula by ``C(f, ...)``.
+    text : bool
+        Whether the column is text (R's character): `as.numeric` then reads the entries, and does not count levels.
     """
 
     codes: IntArray
     levels: pd.Index
     contrast: object = None
+    text: bool = False
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -45,7 +48,7 @@ class Factor:
 
     def take(self, rows: IntArray | BoolArray) -> Factor:
         """Return the factor of some rows, by position or mask, with all levels kept."""
-        return Factor(self.codes[rows], self.levels, self.contrast)
+        return replace(self, codes=self.codes[rows])
 
     def drop_unused(self) -> Factor:
         """Return the factor without the levels that no row has."""
@@ -53,7 +56,7 @@ class Factor:
         if used.all():
             return self
         position = np.append(np.cumsum(used) - 1, -1).astype(code_type(len(used)))
-        return Factor(looked_up(position, self.codes), self.levels[used], self.contrast)
+        return replace(self, codes=looked_up(position, self.codes), levels=self.levels[used])
 
 
 Column = FloatArray | Factor
@@ -111,6 +114,11 @@ def factor_from_values(values: Any) -> Factor:
     return Factor(as_codes(codes, len(levels)), levels)
 
 
+def factor_from_texts(values: Any) -> Factor:
+    """Return the factor of a column of texts, levels in code-point order."""
+    return replace(factor_from_values(values), text=True)
+
+
 def factor_from_categories(codes: AnyArray, categories: pd.Index) -> Factor:
     """Return the factor of a categorical column, levels in category order."""
     return Factor(as_codes(codes, len(categories)), categories)
@@ -143,7 +151,7 @@ def to_column(values: pd.Series, name: str) -> Column:
             "for example days since the first date"
         )
     if isinstance(dtype, pd.StringDtype):
-        return factor_from_values(values)
+        return factor_from_texts(values)
     return _from_objects(values, name)
 
 
@@ -176,7 +184,7 @@ def _from_objects(values: pd.Series, name: str) -> Column:
     kind = pd.api.types.infer_dtype(values, skipna=True)
     missing = values.isna().to_numpy()
     if kind == "string":
-        return factor_from_values(values.where(~missing, None))
+        return factor_from_texts(values.where(~missing, None))
     if kind == "boolean":
         return logical(values.where(~missing, False).to_numpy(dtype=np.bool_), missing)
     if kind in ("integer", "floating", "mixed-integer-float", "decimal", "empty"):

@@ -162,7 +162,7 @@ class EncodingSpec:
 
     def _evaluator(self, newdata: Any) -> Evaluator:
         frame = as_frame(newdata)
-        return Evaluator(frame, self.context, {key: dict(state) for key, state in self.state.items()})
+        return Evaluator(frame, self.context, {key: dict(state) for key, state in self.state.items()}, self.kinds)
 
     def _matrix(self, evaluator: Evaluator, matrix: MatrixEncoding) -> FloatArray:
         blocks: dict[str, Block] = {block.variable: block for term in matrix.terms for block in term}
@@ -178,10 +178,11 @@ class EncodingSpec:
         return result
 
     def _check_kinds(self, evaluator: Evaluator) -> None:
-        words = {"numeric": "numeric", "factor": "text, categories or truth values"}
+        others = "text, categories or truth values"
+        words = {"numeric": "numbers", "factor": others, "text": others}
         for name, kind in evaluator.used.items():
             before = self.kinds.get(name, kind)
-            if kind != before and not _all_missing(evaluator.frame, name):
+            if words[kind] != words[before] and not _all_missing(evaluator.frame, name):
                 raise DataError(
                     f"column {name!r} held {words[before]} when the model was made, and is now {words[kind]}"
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.data.columns import Factor, is_missing, list_some, logical, to_column
 from sparselmm.data.contrasts import Contrast, level_text
 from sparselmm.data.frame import Frame
+from sparselmm.data.labels import check_order
 from sparselmm.data.texts import with_trouble
 from sparselmm.data.transforms import CONSTANTS, ELEMENTWISE, FUNCTIONS, Basis, State, Value, as_factor, numbers
 from sparselmm.exceptions import DataError, FormulaError, SparseLMMError
@@ -46,10 +48,20 @@ class Evaluator:
         The caller's own names and functions; nothing else of the caller's is visible.
     state : dict
         What transforms remember, by the text of the call; filled here on first use.
+    kinds : mapping, optional
+        What columns held when the model was made: ``"numeric"``, ``"text"`` or ``"factor"``. A text that comes back
+        as a categorical is read like the text.
     """
 
-    def __init__(self, frame: Frame, context: Mapping[str, Any] | None, state: dict[str, State]) -> None:
+    def __init__(
+        self,
+        frame: Frame,
+        context: Mapping[str, Any] | None,
+        state: dict[str, State],
+        kinds: Mapping[str, str] | None = None,
+    ) -> None:
         self.frame = frame
+        self.kinds = kinds or {}
         self.context = context or {}
         self.state = state
         self.used: dict[str, str] = {}
@@ -120,8 +132,12 @@ class Evaluator:
     def _name(self, name: str) -> Any:
         if name in self.frame:
             column = self.frame.column(name)
-            self.used[name] = "factor" if isinstance(column, Factor) else "numeric"
-            return column
+            if not isinstance(column, Factor):
+                self.used[name] = "numeric"
+                return column
+            before = self.kinds.get(name, "numeric")
+            self.used[name] = before if before != "numeric" else "text" if column.text else "factor"
+            return replace(column, text=self.used[name] == "text")
         if name in self.context:
             return self._outside(self.context[name], name)
         if name in CONSTANTS:
@@ -130,6 +146,7 @@ class Evaluator:
 
     def _outside(self, value: Any, name: str) -> Any:
         """Return something from ``context=`` in the forms used here."""
+        check_order(value, self.frame.index, name)
         if isinstance(value, pd.DataFrame):
             return Basis(value.to_numpy(dtype=np.float64), tuple(str(c) for c in value.columns))
         if isinstance(value, np.ndarray) and value.ndim == 2:
@@ -156,9 +173,7 @@ class Evaluator:
             member = np.array([level_text(level) in wanted for level in factor.levels] + [False])
             return logical(member[factor.codes])
         if op in ("&", "|", "&&", "||"):
-            a, b = self._truth(left, node), self._truth(right, node)
-            result = (a.codes == 1) & (b.codes == 1) if op[0] == "&" else (a.codes == 1) | (b.codes == 1)
-            return logical(result, (a.codes < 0) | (b.codes < 0))
+            return _both_or_either(op[0], self._truth(left, node), self._truth(right, node))
         if op == ":":
             raise FormulaError(f"':' inside {render(node)} would be a sequence in R; use interaction(a, b) for factors")
         if op not in _ARITHMETIC:
@@ -236,7 +251,9 @@ class Evaluator:
                 return FUNCTIONS[node.func](state, *args, **kwargs)
         except SparseLMMError:
             raise
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
+        except ValueError as error:
+            raise DataError(f"{key}: {error}") from error
+        except (TypeError, IndexError, AttributeError) as error:
             raise FormulaError(f"{key}: {str(error).replace('()', '', 1)}") from error
 
     def _call_outside(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -267,6 +284,13 @@ class Evaluator:
         near = difflib.get_close_matches(node.func, known, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else "pass your own functions by context={'name': function}"
         return f"the function {node.func}() in {render(node)} is not known; {hint}"
+
+
+def _both_or_either(op: str, a: Factor, b: Factor) -> Factor:
+    """Return R's ``a & b`` or ``a | b``: one FALSE, or one TRUE, decides whatever the missing other would be."""
+    decides = 0 if op == "&" else 1
+    decided = (a.codes == decides) | (b.codes == decides)
+    return logical(decided == bool(decides), ~decided & ((a.codes < 0) | (b.codes < 0)))
 
 
 def numeric(value: Value, text: str) -> FloatArray:

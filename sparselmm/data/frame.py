@@ -112,15 +112,30 @@ def _from_pandas(data: pd.DataFrame) -> Frame:
 
 def _from_mapping(data: Mapping[Any, Any]) -> Frame:
     columns: dict[str, pd.Series] = {}
-    lengths: dict[str, int] = {}
     for key, values in data.items():
         array = values if isinstance(values, pd.Series | pd.Categorical | pd.Index) else _as_array(str(key), values)
-        columns[str(key)] = pd.Series(array, copy=False).reset_index(drop=True)
-        lengths[str(key)] = len(columns[str(key)])
+        columns[str(key)] = pd.Series(array, copy=False)
+    lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError("the columns differ in length: " + ", ".join(f"{k!r} has {n}" for k, n in lengths.items()))
-    n = next(iter(lengths.values()), 0)
-    return Frame(tuple(columns), pd.RangeIndex(n), columns.__getitem__)
+    index = _common_index({str(key): values.index for key, values in data.items() if isinstance(values, pd.Series)})
+    if index is None:
+        index = pd.RangeIndex(next(iter(lengths.values()), 0))
+    return Frame(tuple(columns), index, lambda name: columns[name].set_axis(index))
+
+
+def _common_index(indexes: dict[str, pd.Index]) -> pd.Index | None:
+    """Return the labels that all Series of a dict have; None without any."""
+    if not indexes:
+        return None
+    first, index = next(iter(indexes.items()))
+    for name, other in indexes.items():
+        if not other.equals(index):
+            raise DataError(
+                f"the columns {first!r} and {name!r} have different row labels, and rows go by their labels in pandas; "
+                "make one table with pandas.DataFrame(...), or pass arrays where the order is right"
+            )
+    return index
 
 
 def _as_array(name: str, values: Any) -> Any:
@@ -154,9 +169,11 @@ def _polars_series(values: Any, name: str) -> pd.Series:
         return pd.Series(pd.Categorical.from_codes(codes, dtype.categories.to_list()))
     if dtype == pl.Boolean and values.null_count():
         return pd.Series(values.to_list(), dtype="boolean")
-    if dtype == pl.String or dtype == pl.Categorical:
-        # a Categorical keeps no order of its own; an Enum does
+    if dtype == pl.String:
         return pd.Series(np.asarray(values.to_list(), dtype=object))
+    if dtype == pl.Categorical:
+        # it keeps no order of its own; an Enum does
+        return pd.Series(pd.Categorical(np.asarray(values.to_list(), dtype=object)))
     if dtype.is_decimal():
         values = values.cast(pl.Float64)
     elif not (dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.Boolean, pl.Null)):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
+
+from sparselmm._typing import FloatArray
 
 MOSTLY = 0.5
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 _WITH_UNIT = re.compile(r"[-+]?\d+(?:\.\d+)?\s*([^\d\s.,]+)")
+_R_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?inf(?:inity)?|nan", re.ASCII | re.IGNORECASE)
+_R_HEX = re.compile(r"[-+]?0x[\da-f]+(?:\.[\da-f]*)?(?:p[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_R_SPACE = " \t\n\r\f\v"
 _SHOWN = 5
 
 
@@ -41,8 +47,7 @@ def number_trouble(levels: pd.Index) -> str | None:
     if not bad:
         return "its entries are numbers written as text; turn them into numbers with pandas.to_numeric"
     if len(bad) < MOSTLY * len(texts):
-        named = ", ".join(map(repr, bad[:_SHOWN])) + (f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
-        return f"all entries but {named} are numbers; read the file again with na_values={bad[:_SHOWN]}"
+        return f"all entries but {_quoted(bad)} are numbers; read the file again with na_values={bad[:_SHOWN]}"
     return None
 
 
@@ -52,9 +57,38 @@ def with_trouble(what: str, levels: pd.Index) -> str:
     return f"{what}; {trouble}" if trouble else what
 
 
+def numbers_of(levels: pd.Index) -> FloatArray:
+    """Return what R's ``as.numeric`` makes of texts, (m,); blank ones and ``NA`` are missing.
+
+    Raises
+    ------
+    ValueError
+        When a text is not a number; R makes it missing with a warning.
+    """
+    values = np.full(len(levels), np.nan)
+    bad: list[str] = []
+    for i, level in enumerate(levels):
+        text = str(level).strip(_R_SPACE)
+        if _R_NUMBER.fullmatch(text):
+            values[i] = float(text)
+        elif _R_HEX.fullmatch(text):
+            values[i] = float.fromhex(text)
+        elif text not in ("", "NA"):
+            bad.append(str(level))
+    if bad:
+        what = f"{_quoted(bad)} cannot be read as a number"
+        raise ValueError(with_trouble(what, levels) + ". For the positions of the levels write as.numeric(factor(...))")
+    return values
+
+
 def is_written_number(levels: pd.Index) -> bool:
     """Whether every entry is a number as it stands, as after ``astype(str)``."""
     return all(isinstance(value, str) and _is_number(value) for value in levels)
+
+
+def _quoted(texts: list[str]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(map(repr, texts[:_SHOWN])) + more
 
 
 def _is_number(text: str) -> bool:

@@ -11,9 +11,18 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.columns import Column, Factor, factor_from_values, is_missing, list_some, logical
+from sparselmm.data.codes import looked_up
+from sparselmm.data.columns import (
+    Column,
+    Factor,
+    factor_from_texts,
+    factor_from_values,
+    is_missing,
+    list_some,
+    logical,
+)
 from sparselmm.data.contrasts import Contrast, level_text, r_level_text
-from sparselmm.data.texts import with_trouble
+from sparselmm.data.texts import numbers_of, with_trouble
 from sparselmm.exceptions import DataError, FormulaError
 
 State = dict[str, Any]
@@ -191,10 +200,30 @@ def _interval_names(points: FloatArray, right: bool, include_lowest: bool) -> li
 
 
 def as_numeric(state: State, x: Any) -> FloatArray:
-    """R's ``as.numeric()``: a factor becomes the positions of its levels, counted from 1."""
+    """R's ``as.numeric()``: text is read; a factor becomes the positions of its levels, counted from 1."""
+    if isinstance(x, Factor) and x.text:
+        read: FloatArray = looked_up(np.append(numbers_of(x.levels), np.nan), x.codes)
+        return read
     if isinstance(x, Factor) and not x.is_logical:
         return np.where(x.codes < 0, np.nan, x.codes + 1.0)
     return np.asarray(numbers(x, "as.numeric()"), dtype=np.float64)
+
+
+def as_integer(state: State, x: Any) -> FloatArray:
+    """R's ``as.integer()``: like ``as.numeric()``, and what follows the decimal point is cut off."""
+    return np.trunc(as_numeric(state, x))
+
+
+def as_character(state: State, x: Any) -> Factor:
+    """R's ``as.character()``: text in place of numbers, truth values or categories."""
+    factor = as_factor(x, "as.character()").drop_unused()
+    if factor.text:
+        return factor
+    texts = [r_level_text(level) for level in factor.levels]
+    levels = sorted(set(texts))
+    position = {text: i for i, text in enumerate(levels)}
+    lookup = np.array([*map(position.__getitem__, texts), -1], dtype=np.int64)
+    return Factor(lookup[factor.codes], pd.Index(levels, dtype=object), text=True)
 
 
 def if_else(state: State, condition: Any, yes: Any, no: Any) -> Column:
@@ -205,7 +234,7 @@ def if_else(state: State, condition: Any, yes: Any, no: Any) -> Column:
     if isinstance(yes, str | Factor) or isinstance(no, str | Factor):
         chosen = np.where(condition.codes == 1, _values(yes, len(condition)), _values(no, len(condition)))
         chosen[missing] = None
-        return factor_from_values(chosen)
+        return factor_from_texts(chosen)
     result = np.where(condition.codes == 1, numbers(yes, "ifelse()"), numbers(no, "ifelse()"))
     return np.where(missing, np.nan, result)
 
@@ -315,9 +344,9 @@ def _spread(result: Any, present: Any) -> Any:
 
 _FORMULAIC = ("poly", "bs", "cs", "cr", "cc", "scale", "center", "standardize")
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "factor": make_factor, "as.factor": make_factor, "ordered": make_factor, "as.character": make_factor,
+    "factor": make_factor, "as.factor": make_factor, "ordered": make_factor, "as.character": as_character,
     "relevel": relevel, "C": with_contrast, "interaction": interaction, "cut": cut, "as.numeric": as_numeric,
-    "as.integer": as_numeric, "ifelse": if_else, "is.na": is_na, "I": identity, "c": collect, "log": log,
+    "as.integer": as_integer, "ifelse": if_else, "is.na": is_na, "I": identity, "c": collect, "log": log,
     "round": round_to,
     "ns": _stateful("ns", _natural_spline),
     **{name: _stateful(name, _formulaic(name)) for name in _FORMULAIC},

@@ -230,6 +230,7 @@ def test_no_r_names_the_way_out(sleepstudy):
         ("y ~ I(x**2) + (1 | g)", "y ~ I(x^2) + (1 | g)"),
         ("np.log(y) ~ C(f) + C(`a b`) + (1 | g)", "log(y) ~ factor(f) + factor(`a b`) + (1 | g)"),
         ("y ~ scale(x, center=True) + xC(3)", "y ~ scale(x, center=TRUE) + xC(3)"),
+        ("y ~ relevel(f, 'b') + (1 | g)", "y ~ relevel(factor(f), 'b') + (1 | g)"),
     ],
 )
 def test_formula_in_r(ours, rs):
@@ -252,7 +253,7 @@ def test_exchange_keeps_types_levels_and_missing_values():
         ("y", "numeric", ()),
         ("i", "numeric", ()),
         ("f", "factor", ("b", "a")),
-        ("s", "factor", ("<NA>", "NA")),
+        ("s", "character", ("<NA>", "NA")),
         ("t", "logical", ()),
     ]
     assert table.missing == "<NA0>"

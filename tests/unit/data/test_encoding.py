@@ -87,10 +87,10 @@ def test_offsets_of_new_data(data):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"x": "text"}, "column 'x' held numeric .* is now text"),
+        ({"x": "text"}, "column 'x' held numbers .* is now text"),
         ({"f": 1.0}, "column 'f' held text"),
         ({"f": "q"}, "f has levels the model has not seen: q"),
-        ({"x": True}, "column 'x' held numeric"),
+        ({"x": True}, "column 'x' held numbers"),
         ({"x": pd.Timestamp("2020")}, "dates"),
     ],
 )
@@ -102,7 +102,7 @@ def test_changed_types_and_unseen_levels(columns, message, data):
 
 def test_changed_type_of_a_group(data):
     encoding, _ = build_design(parse_formula("y ~ x + (1|s)"), data)
-    with pytest.raises(DataError, match="column 's' held numeric"):
+    with pytest.raises(DataError, match="column 's' held numbers"):
         encoding.apply_term(0, data.assign(s=data["s"].astype(str)))
     # a column of whole numbers stored as floats is the same numbers
     np.testing.assert_array_equal(encoding.apply_term(0, data.assign(s=data["s"] * 1.0)).codes, data["s"])

@@ -36,7 +36,8 @@ CONTRASTS = {
 
 @pytest.fixture(scope="module")
 def data() -> pd.DataFrame:
-    return pd.DataFrame(SAVED["data"])
+    frame = pd.DataFrame(SAVED["data"])
+    return frame.astype(dict.fromkeys(("f", "f2", "h"), "category"))
 
 
 def case_id(case):
