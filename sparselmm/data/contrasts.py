@@ -113,6 +113,8 @@ def polynomial(levels: pd.Index) -> Coding:
 
 def _custom(levels: pd.Index, matrix: Any, name: str) -> Coding:
     labels = [str(c) for c in matrix.columns] if isinstance(matrix, pd.DataFrame) else None
+    if isinstance(matrix, pd.DataFrame):
+        matrix = _by_level(levels, matrix, name)
     try:
         values = np.asarray(matrix, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -127,6 +129,21 @@ def _custom(levels: pd.Index, matrix: Any, name: str) -> Coding:
         raise ParameterError(f"the contrast matrix of {name!r} has values that are not finite")
     suffixes = labels or [str(j + 1) for j in range(values.shape[1])]
     return Coding(values, tuple(f"[{s}]" for s in suffixes), tuple(suffixes))
+
+
+def _by_level(levels: pd.Index, matrix: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of a contrast matrix in the order of the levels that label them."""
+    texts, rows = [level_text(level) for level in levels], [level_text(label) for label in matrix.index]
+    unknown = [row for row in rows if row not in texts]
+    absent = [text for text in texts if text not in rows]
+    if unknown or absent or len(set(rows)) < len(rows):
+        wrong = f"; {', '.join(unknown[:10])} is not a level" if unknown else ""
+        wrong += f"; there is no row for {', '.join(absent[:10])}" if absent else ""
+        raise ParameterError(
+            f"the contrasts of {name!r} need one row for each level in the rows used ({', '.join(texts[:10])}), named "
+            f"by the index of the DataFrame{wrong or '; a name occurs twice'}. For rows by position pass an array"
+        )
+    return matrix.iloc[[rows.index(text) for text in texts]]
 
 
 _KINDS = {"sum": sum_to_zero, "helmert": helmert, "poly": polynomial}
