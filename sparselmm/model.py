@@ -19,7 +19,7 @@ from sparselmm.exceptions import (
     SparseLMMWarning,
     warn_user,
 )
-from sparselmm.linalg import SOLVERS, IterativeControl, has_iterative, make_system
+from sparselmm.linalg import SOLVERS, SYSTEMS, IterativeControl, has_iterative, make_system
 from sparselmm.linalg.system import approximate
 from sparselmm.linalg.threads import blas_threads
 from sparselmm.optimize import Optimizer, OptimizerReport, Status
@@ -62,6 +62,8 @@ class Problem:
             raise ParameterError(f"unknown solver {solver!r}; there are {', '.join(SOLVERS)}")
         if control is not None and not isinstance(control, IterativeControl):
             raise ParameterError(f"control must be a sparselmm.IterativeControl, not {control!r}")
+        if control is not None and solver in SYSTEMS:
+            raise ParameterError(f"control is for the iterative solver; solver={solver!r} is exact and takes none")
         return cls._of(design, CrossProducts.from_design(design), solver, control)
 
     @classmethod

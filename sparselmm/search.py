@@ -35,7 +35,7 @@ class CriterionAt:
     def __init__(self, pls: PenalizedLeastSquares, criterion: Criterion) -> None:
         self.pls = pls
         self.criterion = criterion
-        self._scales = column_scales(pls.crossproducts.gram)
+        self.scales = column_scales(pls.crossproducts.gram)
         self.latest: Curvature | None = None
         self._solved: PLSSolution | None = None
 
@@ -63,7 +63,7 @@ class CriterionAt:
         """Return for each parameter the size of its template's rows, at least a fraction of their own scale."""
         parts = []
         parameters = self.pls.parameters
-        for structure, x, scale in zip(parameters.structures, parameters.split(par), self._scales):
+        for structure, x, scale in zip(parameters.structures, parameters.split(par), self.scales):
             rows = np.maximum(np.sqrt((structure.template(x) ** 2).sum(axis=1)), 0.5 / scale)
             touched = (structure.dtemplate() != 0).sum(axis=2)
             parts.append(touched @ rows / touched.sum(axis=1))
@@ -128,7 +128,8 @@ def search(
         raise recorder.interrupted(parameters.theta) from error
     solution = target.solution(par)
     if drawn is not None:
-        found = replace(drawn.monte_carlo(), theta=parameter_errors(target.latest))
+        errors = parameter_errors(_curvature_near(target, par, target.scales))
+        found = replace(drawn.monte_carlo(), theta=errors)
         certificate = _with_monte_carlo(certificate, found)
     report = OptimizerReport(
         method.name,
@@ -162,7 +163,7 @@ def _with_full_effort(
     """Return the optimum with as many draws as the standard error needs, known only where it is small enough."""
     parameters = target.pls.parameters
     target.value(par)
-    share = float(parameter_errors(target.latest).max(initial=0.0))
+    share = float(parameter_errors(_curvature_near(target, par, target.scales)).max(initial=0.0))
     if drawn.exhausted or (drawn.standard_error <= drawn.aim and share <= PARAMETER_AIM):
         return par, certificate, ""
     drawn.adapt(parameters.templates(par), more=(share / PARAMETER_AIM) ** 2)
@@ -172,9 +173,9 @@ def _with_full_effort(
     return _certified(target, recorder, par, terms)
 
 
-def parameter_errors(curvature: Curvature | None) -> FloatArray:
+def parameter_errors(curvature: Curvature) -> FloatArray:
     """Return the Monte Carlo standard errors of the parameters as shares of their own, (n_par,), if any."""
-    if curvature is None or len(curvature.samples) < 2:
+    if len(curvature.samples) < 2:
         return np.zeros(0)
     H = curvature.derivatives.hessian
     w, U = np.linalg.eigh((H + H.T) / 2.0)
@@ -206,7 +207,7 @@ def _certified(
 ) -> tuple[FloatArray, Convergence, str]:
     """Return canonical parameters and their certificate; leave a false boundary optimum by Newton steps."""
     parameters, notes = target.pls.parameters, ""
-    scales = column_scales(target.pls.crossproducts.gram)
+    scales = target.scales
     names, columns = tuple(t.name for t in terms), tuple(t.columns for t in terms)
     for attempt in range(MAX_RESTARTS + 1):
         par = _snap(recorder, parameters, par)
@@ -249,10 +250,13 @@ def _curvature_near(target: CriterionAt, par: FloatArray, scales: list[FloatArra
     """
     latest = target.latest
     if latest is not None:
+        if np.array_equal(latest.solution.par, par):
+            return latest
         near = np.all(np.abs(latest.solution.par - par) < CLOSE * target.typical(par))
         if near and not any(map(is_singular, target.pls.parameters.templates(par), scales)):
             return latest
-    return Curvature(target.pls, target.criterion, target.solution(par))
+    target.latest = Curvature(target.pls, target.criterion, target.solution(par))
+    return target.latest
 
 
 def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparselmm.data.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
 
 
@@ -19,6 +20,7 @@ def take_subset(data: Any, subset: Any, arguments: dict[str, Any]) -> tuple[pd.D
         except (pd.errors.UndefinedVariableError, SyntaxError, TypeError, ValueError) as error:
             raise DataError(f"the subset {subset!r} cannot be evaluated: {error}") from error
     else:
+        check_order(subset, table.index, "subset")
         mask = subset
     mask = np.asarray(mask)
     if mask.dtype != bool or mask.shape != (len(table),):

@@ -16,6 +16,7 @@ from sparselmm.data.assemble import RowData, assemble, check_weights
 from sparselmm.data.codes import as_codes
 from sparselmm.data.columns import Factor, to_grouping
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm, is_ones_column, ones_column
+from sparselmm.data.labels import check_order
 from sparselmm.data.rows import UsedRows, check_na_action, own, usable_rows
 from sparselmm.data.transforms import Basis, Value
 from sparselmm.exceptions import DataError, ParameterError
@@ -73,6 +74,7 @@ def design_from_arrays(
         Name of the response in reports.
     """
     check_na_action(na_action)
+    _check_rows(y, X, terms, weights, offset)
     response = _vector(y, "y")
     n = len(response)
     if n == 0:
@@ -157,6 +159,17 @@ def _from_dict(options: dict[str, Any], i: int) -> DesignTerm:
     return (_from_matrix if "matrix" in options else _from_groups)(options, name, structure)
 
 
+def _check_rows(y: Any, X: Any, terms: Sequence[Any], weights: Any, offset: Any) -> None:
+    """Refuse pandas objects of which some have the rows of others in another order."""
+    given = [("y", y), ("X", X), ("weights", weights), ("offset", offset)]
+    for i, term in enumerate(terms):
+        parts = term.values() if isinstance(term, Mapping) else term if isinstance(term, tuple) else ()
+        given += [(f"random term {i}", part) for part in parts]
+    labelled = [(what, x) for what, x in given if isinstance(x, pd.Series | pd.DataFrame)]
+    for what, x in labelled[1:]:
+        check_order(x, labelled[0][1].index, what, labelled[0][0])
+
+
 def _coefficients(options: dict[str, Any], name: str, k: int, intercept: bool) -> tuple[str, ...]:
     given = options.get("columns")
     if given is None:
@@ -210,7 +223,8 @@ def _from_matrix(options: dict[str, Any], name: str, structure: str) -> DesignTe
 def _take(term: DesignTerm, rows: UsedRows) -> DesignTerm:
     """Return the rows used of a term, in arrays of its own, without levels that lost all rows."""
     if isinstance(term, SparseTerm):
-        return term if rows.mask is None else replace(term, matrix=sp.csr_array(term.matrix[rows.mask]))
+        used = term.matrix if rows.mask is None else term.matrix[rows.mask]
+        return replace(term, matrix=sp.csr_array(used, copy=rows.mask is None))
     factor = Factor(as_codes(rows.take(term.codes), term.m), term.levels).drop_unused()
     Z = ones_column(len(rows)) if is_ones_column(term.Z) else frozen(_copied(term.Z, rows))
     return replace(term, codes=own(factor.codes, term.codes), Z=Z, levels=factor.levels)

@@ -15,6 +15,7 @@ from sparselmm.pls import Engine
 from sparselmm.result import FitResult
 
 SILENT_SECONDS = 2.0
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Audit:
 
     @property
     def ratio(self) -> float:
-        """The error in standard errors; some 2 or 3 are nothing unusual."""
-        return self.error / self.standard_error if self.standard_error > 0 else 0.0
+        """The error in standard errors, or in roundings of the criterion where these are larger; 2 or 3 are usual."""
+        return self.error / max(self.standard_error, ROUNDING * abs(self.exact))
 
     def __str__(self) -> str:
         return (

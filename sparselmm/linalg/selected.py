@@ -179,4 +179,4 @@ def _find(ptr: IntArray, columns: IntArray, level: IntArray, col: IntArray) -> I
     """Return the positions of the cells (level, col) in a CSR pattern with sorted columns."""
     width = int(columns.max(initial=0)) + 1
     keys = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr)) * width + columns
-    return np.searchsorted(keys, level * width + col)
+    return np.searchsorted(keys, level.astype(np.int64) * width + col)

@@ -98,11 +98,11 @@ class _Limit:
         """Ask for the chosen threads and return them."""
         with self._lock:
             n = chosen_threads(flops)
-            self._wanted.append(n)
             with _control() as controller:
-                limiter = controller.limit(limits=min(self._wanted))
-            if len(self._wanted) == 1:
+                limiter = controller.limit(limits=min([*self._wanted, n]))
+            if not self._wanted:
                 self._original = limiter
+            self._wanted.append(n)
             return n
 
     def leave(self, n: int) -> None:

@@ -121,3 +121,30 @@ def test_bad_options():
         design_from_arrays(Y, X, [(G, None)], column_names=["a", "a"])
     with pytest.raises(ParameterError, match="na_action"):
         design_from_arrays(Y, X, [(G, None)], na_action="drop")
+
+
+@pytest.mark.parametrize("what", ["X", "weights", "offset", "random term 0", "random term 1"])
+def test_pandas_objects_with_the_same_rows_in_another_order_are_refused(what):
+    rng = np.random.default_rng(0)
+    rows = [f"r{i}" for i in range(30)]
+    y = pd.Series(rng.normal(size=30), index=rows)
+    X = pd.DataFrame({"one": 1.0, "x": rng.normal(size=30)}, index=rows)
+    g, h = (pd.Series(rng.integers(m, size=30), index=rows) for m in (4, 5))
+    w = pd.Series(rng.uniform(1, 2, size=30), index=rows)
+    parts = {"X": X, "weights": w, "offset": w, "random term 0": g, "random term 1": h}
+
+    def design(parts):
+        terms = [(parts["random term 0"], None), {"groups": parts["random term 1"], "Z": None}]
+        return design_from_arrays(y, parts["X"], terms, weights=parts["weights"], offset=parts["offset"])
+
+    design(parts)
+    parts[what] = parts[what].iloc[::-1]
+    with pytest.raises(DataError, match=f"{what} has the rows of the y in another order"):
+        design(parts)
+
+
+def test_a_sparse_term_is_not_the_callers_matrix():
+    matrix = sp.csr_array(np.kron(np.eye(3), np.ones((4, 1))))
+    design = design_from_arrays(np.arange(12.0) % 5, np.ones((12, 1)), [(matrix, 1)])
+    matrix.data[:] = 7.0
+    assert (design.terms[0].matrix.data == 1.0).all()

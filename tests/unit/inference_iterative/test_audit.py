@@ -52,3 +52,9 @@ def test_without_memory_it_is_refused_before_anything_is_done(monkeypatch):
 def test_exact_fits_need_none():
     with pytest.raises(ParameterError, match="exact already: the solver 'schur'"):
         fitted("three", "schur").audit()
+
+
+def test_an_error_of_rounding_is_no_number_of_standard_errors():
+    found = module.Audit(1000.0 + 1e-12, 1000.0, 1e-32, None, 0.0)
+    assert abs(found.ratio) < 1.0
+    assert module.Audit(1000.5, 1000.0, 0.25, None, 0.0).ratio == 2.0

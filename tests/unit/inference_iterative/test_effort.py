@@ -9,6 +9,7 @@ import pytest
 from approximate_designs import FORMULAS, data, fitted, pair
 
 import sparselmm as slm
+from sparselmm.exceptions import ParameterError
 
 
 @pytest.fixture
@@ -87,3 +88,20 @@ def test_problems_alike():
     exact = fitted("three", "schur").problem
     with exact.alike(exact.design).engine.locked() as pls:
         assert pls.system.name == "schur"
+
+
+@pytest.mark.parametrize("optimizer", [None, "newton", "bobyqa", "nelder_mead"])
+def test_errors_of_theta_are_known_for_every_optimizer(optimizer):
+    control = slm.IterativeControl(standard_error=0.5)
+    found = slm.lmer(FORMULAS["slopes"], data(), solver="iterative", optimizer=optimizer, control=control)
+    known = found.convergence.monte_carlo
+    assert known.theta.shape == (4,)
+    assert (known.theta > 0).all()
+    assert known.theta.max() <= 1e-3 or known.probes == control.max_probes
+
+
+@pytest.mark.parametrize("solver", ["schur", "cholmod"])
+def test_control_is_not_for_exact_solvers(solver):
+    with pytest.raises(ParameterError, match=f"solver='{solver}' is exact"):
+        slm.lmer(FORMULAS["slopes"], data(), solver=solver, control=slm.IterativeControl())
+    assert slm.lmer(FORMULAS["slopes"], data(), control=slm.IterativeControl()).converged

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from sparselmm.exceptions import NumericalError, ParameterError
-from sparselmm.linalg import SYSTEMS, choose_system, make_system, sandwich
+from sparselmm.linalg import SYSTEMS, choose_system, make_system, sandwich, selected
 from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, apply_factor, apply_transposed, scale_blocks
 from sparselmm.linalg.rank import independent_columns, triangular_factor
@@ -186,3 +186,11 @@ class TestRank:
         rng = np.random.default_rng(0)
         a, b, c = rng.standard_normal((3, 40))
         assert len(independent_columns(np.column_stack([a, b, a + b + distance * c]))) == kept
+
+
+def test_cells_are_found_beyond_32_bits():
+    """Codes are int32; level times columns is not."""
+    levels, width = 1_100_000, 2_000
+    columns = np.arange(levels) % width
+    found = selected._find(np.arange(levels + 1), columns, np.arange(levels, dtype=np.int32), columns)
+    np.testing.assert_array_equal(found, np.arange(levels))

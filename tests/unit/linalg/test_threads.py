@@ -161,3 +161,22 @@ def test_fits_that_overlap_in_time_restore_the_limits(four_threads):
     first.__exit__(None, None, None)
     second.__exit__(None, None, None)
     assert now() == before
+
+
+def test_an_interruption_leaves_no_wish_behind(four_threads, monkeypatch):
+    controller, _ = threads._controller()
+
+    class Interrupted:
+        lib_controllers = controller.lib_controllers
+
+        def limit(self, limits):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_controller", lambda: (Interrupted(), 4))
+        with pytest.raises(KeyboardInterrupt), blas_threads(SMALL):
+            pass
+    with blas_threads(LARGE) as n:
+        assert n == 4
+        assert set(now()) == {4}
+    assert set(now()) == {2}
