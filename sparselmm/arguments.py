@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -41,7 +41,8 @@ def argument_hints(hints: Mapping[str, str]) -> Callable[[Callable[P, T]], Calla
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> T:
-            check_arguments(function, len(args), kwargs, hints)
+            check_names(function, kwargs, hints)
+            _check_places(function, len(args), kwargs, hints)
             return function(*args, **kwargs)
 
         return checked
@@ -75,36 +76,42 @@ def method_hints(hints: Mapping[str, Mapping[str, str]], common: Mapping[str, st
     return decorate
 
 
-def check_arguments(
-    function: Callable[..., Any], n_positional: int, given: Iterable[str], hints: Mapping[str, str]
-) -> None:
-    """Raise a TypeError for what a function does not take.
+def check_names(function: Callable[..., Any], given: Collection[str], hints: Mapping[str, str]) -> None:
+    """Raise a TypeError for a name that a function does not take.
 
     Parameters
     ----------
     function : callable
         Where it takes ``**options``, only names with a hint are refused.
-    n_positional : int
-        Arguments given by position, with ``self``.
-    given : iterable of str
+    given : collection of str
         Arguments given by name.
     hints : mapping
         See `argument_hints`.
     """
-    takes, name = _taken(function), getattr(function, "__name__", "the function")
-    for argument in given:
-        if argument not in takes.named and (argument in hints or not takes.options):
-            raise TypeError(f"{name}() has no argument {argument!r}; {_instead(argument, hints, takes.shown())}")
-    if n_positional > len(takes.placed) and not takes.more:
-        raise TypeError(_too_many(name, takes, hints))
+    takes = _taken(function)
+    for name in given:
+        if name not in takes.named and (name in hints or not takes.options):
+            text = _instead(name, hints, takes.shown())
+            raise TypeError(f"{function.__name__}() has no argument {name!r}; {text}")
+
+
+def _check_places(function: Callable[..., Any], n: int, given: Collection[str], hints: Mapping[str, str]) -> None:
+    """Raise a TypeError for more arguments by position than are taken, or for one that is lacking."""
+    takes = _taken(function)
+    if n > len(takes.placed) and not takes.more:
+        raise TypeError(_too_many(function.__name__, takes, hints))
+    missing = [name for name in takes.required if name not in given and name not in takes.placed[:n]]
+    if missing:
+        raise TypeError(f"{function.__name__}() needs {' and '.join(missing)}")
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """Names of the arguments that may be given by position and of the others; whether any more are taken."""
+    """What a function takes: arguments by position, by name only, those without default; whether any more."""
 
     placed: tuple[str, ...]
     others: tuple[str, ...]
+    required: tuple[str, ...]
     more: bool
     options: bool
 
@@ -118,11 +125,14 @@ class _Taken:
 
 @functools.cache
 def _taken(function: Callable[..., Any]) -> _Taken:
-    kinds = {name: p.kind for name, p in inspect.signature(function).parameters.items()}
-    placed = tuple(name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    others = tuple(name for name, kind in kinds.items() if kind is inspect.Parameter.KEYWORD_ONLY)
-    found = set(kinds.values())
-    return _Taken(placed, others, inspect.Parameter.VAR_POSITIONAL in found, inspect.Parameter.VAR_KEYWORD in found)
+    parameters = inspect.signature(function).parameters.values()
+    placed = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    others = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    required = tuple(p.name for p in parameters if p.default is p.empty and p.name in (*placed, *others))
+    kinds = {p.kind for p in parameters}
+    return _Taken(
+        placed, others, required, inspect.Parameter.VAR_POSITIONAL in kinds, inspect.Parameter.VAR_KEYWORD in kinds
+    )
 
 
 def _instead(given: str, hints: Mapping[str, str], names: list[str]) -> str:

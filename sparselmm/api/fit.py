@@ -20,7 +20,7 @@ from sparselmm.api.inference import Inference, summary_table
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.resampling import Resampling
 from sparselmm.api.source import ModelSource
-from sparselmm.arguments import check_arguments, method_hints
+from sparselmm.arguments import check_names, method_hints
 from sparselmm.convergence import Convergence
 from sparselmm.criterion import ML, criterion_for
 from sparselmm.crossproducts import CrossProducts
@@ -339,7 +339,7 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         from sparselmm.api.model import LinearMixedModel, lmer
         from sparselmm.api.subset import take_subset
 
-        check_arguments(lmer, 0, changes, LMER_ARGUMENTS)
+        check_names(lmer, changes, LMER_ARGUMENTS)
         if self.source.spec is None:
             raise ParameterError("a model made from arrays has no formula to update")
         text = self.formula if formula is None else update_formula(self.source.spec, formula)

@@ -24,6 +24,7 @@ EVERYWHERE = {
 
 _TESTS = {
     "r_matrix": "write hypothesis=",
+    "R": "write hypothesis=",
     "L": "write hypothesis=",
     "scalar": _TABLE,
     "use_f": "f_test is the F test, wald_test the χ² test",

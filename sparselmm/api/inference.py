@@ -15,7 +15,7 @@ from sparselmm.api.components import Components
 from sparselmm.api.foreign import FIT_ARGUMENTS
 from sparselmm.api.hints import check_interval
 from sparselmm.api.source import ModelSource
-from sparselmm.arguments import check_arguments
+from sparselmm.arguments import check_names
 from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.inference.anova import aliased_note, hypotheses
 from sparselmm.inference.bootstrap_intervals import boot_conf_int
@@ -145,7 +145,7 @@ class Inference(Components):
             return self.coef_table(ddf, level)[["conf_low", "conf_high"]]
         if method not in INTERVALS:
             raise ParameterError(f"unknown method {method!r} for conf_int; there are wald, {', '.join(INTERVALS)}")
-        check_arguments(INTERVALS[method], 0, options, FIT_ARGUMENTS["conf_int"])
+        check_names(INTERVALS[method], options, FIT_ARGUMENTS["conf_int"])
         return INTERVALS[method](self, level, **options)[["conf_low", "conf_high"]]
 
     # --- hypotheses ----------------------------------------------------------------------------

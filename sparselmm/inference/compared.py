@@ -32,8 +32,11 @@ class ComparisonTable(pd.DataFrame):
         return [f"{name}: {formulas[name]}" for name in self.index if name in formulas]
 
     def __repr__(self) -> str:
-        models, numbers = self._models(), super().__repr__()
-        return "\n".join([*models, "", numbers]) if models else numbers
+        models, shown = self._models(), pd.DataFrame(self)
+        if not models or len(shown) > pd.get_option("display.max_rows"):
+            return "\n".join([*models, repr(shown)])
+        # wide tables are folded: pandas would leave out columns in the middle, which hold the test
+        return "\n".join([*models, "", shown.to_string(line_width=pd.get_option("display.width"))])
 
     def _repr_html_(self) -> str | None:
         models, numbers = self._models(), super()._repr_html_()  # type: ignore[misc]

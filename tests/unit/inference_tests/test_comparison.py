@@ -88,6 +88,11 @@ def test_rows_are_recognised(fits):
     assert table._repr_html_().startswith(f"<p>m2: {fits[1].formula}<br>m1: {fits[3].formula}</p><div>")
     assert str(table.iloc[1:].round(2)).startswith(f"m1: {fits[3].formula}\n\n")
     assert str(table.T) == str(pd.DataFrame(table).T)
+    with pd.option_context("display.width", 60):
+        assert "Pr(>Chisq)" in str(table)
+        assert "logLik" in str(table)
+    with pd.option_context("display.max_rows", 1):
+        assert "..." in str(table)
     assert str(slm.information_weights(*fits[:2], names=["a", "b"])).startswith(f"a: {fits[0].formula}\nb: ")
 
 
