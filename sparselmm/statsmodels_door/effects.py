@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray, IntArray
+from sparselmm.exceptions import DataError
 from sparselmm.inference.joint import JointCovariance
 from sparselmm.linalg.blocks import apply_factor
 from sparselmm.statsmodels_door.translation import Translation
@@ -65,6 +66,29 @@ class GroupEffects:
         with joint.open() as system:
             found = system.solve(E)
         return apply_factor(found, joint.factors, joint.gram)
+
+
+def product_by_name(exog: Any, params: pd.Series[float]) -> pd.Series[float] | FloatArray:
+    """Return a matrix (n, k_fe) times the fixed effects; columns of a DataFrame go by their names.
+
+    Raises
+    ------
+    DataError
+        When the matrix does not have a column for each fixed effect.
+    """
+    names = list(params.index)
+    if isinstance(exog, pd.DataFrame) and set(names) <= set(exog.columns):
+        exog = exog[names]
+    try:
+        X = np.asarray(exog, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"exog must be a matrix of numbers: {error}") from error
+    if X.ndim == 0 or X.shape[-1] != len(names):
+        raise DataError(f"exog has shape {X.shape}; it needs a column for each of {', '.join(names)}")
+    values: FloatArray = np.asarray(X @ params.to_numpy(), dtype=np.float64)
+    if not isinstance(exog, pd.DataFrame):
+        return values
+    return pd.Series(values, index=exog.index)
 
 
 def group_effects(t: Translation) -> GroupEffects:

@@ -123,6 +123,7 @@ def translate_formula(
         vc_names,
         tuple(vcs),
         design.response_name,
+        formula,
         text if usable else None,
     )
 

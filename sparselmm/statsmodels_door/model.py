@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparselmm.api import LinearMixedModel
+from sparselmm._typing import FloatArray
+from sparselmm.api import LinearMixedModel, MixedModelFit
 from sparselmm.api.hints import MIXEDLM_ARGUMENTS, argument_hints, refuse_file_name
 from sparselmm.exceptions import DataWarning, ParameterError, UnsupportedError, warn_user
 from sparselmm.optimize import Optimizer
@@ -15,6 +16,12 @@ from sparselmm.statsmodels_door.results import MixedLMResults
 from sparselmm.statsmodels_door.translation import Translation
 
 _SEARCH = frozenset({"method", "maxiter", "gtol", "maxfun", "niter_sa", "start_params", "full_output", "disp"})
+_ELSEWHERE = {
+    "data": "the table given is model.lmm.source.data; names are in endog_names and exog_names",
+    "exog_re": "the matrix of each random term is Z of model.lmm.problem.design.terms",
+    "exog_vc": "the matrix of each random term is Z of model.lmm.problem.design.terms",
+    "loglike": "write model.lmm.at(theta).llf, or llf of the fit",
+}
 _OTHER_MODEL = frozenset({"free", "fe_pen", "cov_pen"})
 
 
@@ -92,6 +99,26 @@ class MixedLM:
         return self._translation.lmer_formula
 
     @property
+    def endog(self) -> FloatArray:
+        """Response of the rows used, (n,)."""
+        return self._translation.design.y
+
+    @property
+    def exog(self) -> FloatArray:
+        """Fixed-effects matrix, (n, k_fe)."""
+        return self._translation.design.X
+
+    @property
+    def groups(self) -> Any:
+        """Group of each row used, (n,) array."""
+        return self._translation.group_labels.to_numpy()[self._translation.group_codes]
+
+    @property
+    def formula(self) -> str | None:
+        """The formula of the fixed part as given; None for a model made from arrays."""
+        return self._translation.formula
+
+    @property
     def endog_names(self) -> str:
         """Name of the response."""
         return self._translation.endog_name
@@ -154,8 +181,26 @@ class MixedLM:
         fitted = self.lmm.fit(reml, optimizer=optimizer, verbose=verbose)
         return MixedLMResults(self, fitted, self._translation)
 
+    if not TYPE_CHECKING:  # type checkers know the names
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(_model_hint(name))
+
     def __repr__(self) -> str:
         return f"<MixedLM: {self.lmer_formula or self.lmm.source.formula}; {self.nobs} rows, {self.n_groups} groups>"
+
+
+def _model_hint(name: str) -> str:
+    """Return the text of the error for an unknown attribute of a model.
+
+    >>> _model_hint("summary")
+    "MixedLM has no attribute 'summary', which belongs to the fit: write model.fit().summary"
+    """
+    text = f"MixedLM has no attribute {name!r}"
+    if name in _ELSEWHERE:
+        return f"{text}; {_ELSEWHERE[name]}"
+    known = not name.startswith("_") and (hasattr(MixedLMResults, name) or hasattr(MixedModelFit, name))
+    return f"{text}, which belongs to the fit: write model.fit().{name}" if known else text
 
 
 @argument_hints(MIXEDLM_ARGUMENTS)

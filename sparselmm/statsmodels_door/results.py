@@ -15,12 +15,12 @@ from sparselmm._typing import FloatArray
 from sparselmm.api import MixedModelFit
 from sparselmm.api.hints import result_hint
 from sparselmm.exceptions import ParameterError
-from sparselmm.inference.hypotheses import by_name
 from sparselmm.inference.joint import joint_covariance
 from sparselmm.inference.sdcor import variance_entries
 from sparselmm.inference.varpar import ReportedTerm, VarianceParameters, reported_terms, variance_parameters
-from sparselmm.statsmodels_door.effects import GroupEffects, group_effects
-from sparselmm.statsmodels_door.summary import MixedLMSummary, summarize
+from sparselmm.statsmodels_door.effects import GroupEffects, group_effects, product_by_name
+from sparselmm.statsmodels_door.hypotheses import HypothesisTests
+from sparselmm.statsmodels_door.summary import Labels, MixedLMSummary, summarize
 from sparselmm.statsmodels_door.translation import Translation
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ REACHES = (3.0, 6.0, 12.0, 24.0, 48.0)  # how far profiles are followed, in unit
 
 
 @dataclass(frozen=True, repr=False)
-class MixedLMResults:
+class MixedLMResults(HypothesisTests):
     """A fitted `MixedLM`; nothing in it changes.
 
     Attributes
@@ -197,31 +197,6 @@ class MixedLMResults:
         half = -float(ndtri(alpha / 2.0)) * self.bse
         return pd.DataFrame({0: self.params - half, 1: self.params + half})
 
-    def t_test(self, r_matrix: Any, ddf: str = "normal") -> pd.DataFrame:
-        """Test linear combinations of fixed effects one by one; see `MixedModelFit.t_test`."""
-        return self.lmm.t_test(self._hypothesis(r_matrix), ddf=ddf)
-
-    def wald_test(self, r_matrix: Any) -> pd.DataFrame:
-        """Test linear combinations of fixed effects jointly by χ²; see `MixedModelFit.wald_test`."""
-        return self.lmm.wald_test(self._hypothesis(r_matrix))
-
-    def f_test(self, r_matrix: Any, ddf: str = "satterthwaite") -> pd.DataFrame:
-        """Test linear combinations of fixed effects jointly by F; see `MixedModelFit.f_test`."""
-        return self.lmm.f_test(self._hypothesis(r_matrix), ddf=ddf)
-
-    def _hypothesis(self, given: Any) -> Any:
-        """Return a matrix with columns for all of `params` without those of the variances, which must be zero."""
-        if isinstance(given, str) or (isinstance(given, Sequence) and all(isinstance(g, str) for g in given)):
-            return given
-        given = by_name(given, self.param_names, {name: name for name in self.param_names})
-        matrix = np.atleast_2d(np.asarray(given, dtype=float))
-        p = self.k_fe
-        if matrix.shape[1] == len(self.param_names) > p:
-            if np.any(matrix[:, p:]):
-                raise ParameterError("only fixed effects can be tested here; for a variance use profile_re or ranova")
-            matrix = matrix[:, :p]
-        return matrix
-
     # --- random effects and rows -----------------------------------------------------------------
 
     @cached_property
@@ -249,19 +224,21 @@ class MixedLMResults:
         """Response minus `fittedvalues`, by row."""
         return self.lmm.resid
 
-    def predict(self, exog: Any = None) -> pd.Series[float] | FloatArray:
+    def predict(self, exog: Any = None, transform: bool = True) -> pd.Series[float] | FloatArray:
         """Return the fixed part of the mean, as statsmodels: for new rows, or those of the fit.
 
         Parameters
         ----------
         exog : table or (n, k_fe) array, optional
-            New data for a model made by formula, a matrix for one made from arrays. For predictions
-            with random effects use ``lmm.predict``.
+            New data for a model made by formula, a matrix for one made from arrays; columns of a
+            DataFrame go by their names. For predictions with random effects use ``lmm.predict``.
+        transform : bool
+            False where ``exog`` is the matrix although the model was made by formula.
         """
         if exog is None:
             return pd.Series(self.translation.design.X @ self.fe_params.to_numpy(), index=self.translation.design.index)
-        if self.lmm.source.encoding is None:
-            return np.asarray(np.asarray(exog, dtype=float) @ self.fe_params.to_numpy())
+        if self.lmm.source.encoding is None or not transform:
+            return product_by_name(exog, self.fe_params)
         found = self.lmm.predict(exog, re_form="~0")
         return pd.Series(found.to_numpy(), index=found.index)
 
@@ -373,9 +350,26 @@ class MixedLMResults:
 
     # --- report ------------------------------------------------------------------------------------
 
-    def summary(self, alpha: float = 0.05) -> MixedLMSummary:
-        """Return the summary in statsmodels' layout; ``lmm.summary()`` is the one in lme4's."""
-        return summarize(self, alpha)
+    def summary(
+        self,
+        yname: str | None = None,
+        xname_fe: Sequence[str] | None = None,
+        xname_re: Sequence[str] | None = None,
+        title: str | None = None,
+        alpha: float = 0.05,
+    ) -> MixedLMSummary:
+        """Return the summary in statsmodels' layout; ``lmm.summary()`` is the one in lme4's.
+
+        Parameters
+        ----------
+        yname, title : str, optional
+            Name of the response; heading.
+        xname_fe, xname_re : sequence of str, optional
+            Names of the fixed effects, and of the entries of `cov_re`.
+        alpha : float
+            One minus the coverage of the intervals.
+        """
+        return summarize(self, alpha, Labels(yname, xname_fe, xname_re, title))
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

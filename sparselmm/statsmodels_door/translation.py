@@ -59,6 +59,8 @@ class Translation:
         Where these are.
     endog_name : str
         The response.
+    formula : str or None
+        The formula of the fixed part as given; None for a model made from arrays.
     lmer_formula : str or None
         The model as a formula for `sparselmm.lmer`, where there is one that the data as given can be used with.
     """
@@ -71,6 +73,7 @@ class Translation:
     vc_names: tuple[str, ...]
     vcs: tuple[Members, ...]
     endog_name: str
+    formula: str | None = None
     lmer_formula: str | None = None
 
     @property

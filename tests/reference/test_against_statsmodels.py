@@ -286,3 +286,22 @@ def test_a_column_that_depends_on_others_is_left_out(rows):
         ours = slm.mixedlm("y ~ cr(x, df=4)", rows, groups="g")
     assert ours.exog_names == theirs.exog_names[:-1]
     np.testing.assert_allclose(ours.lmm.problem.design.X, theirs.exog[:, :-1], rtol=1e-9, atol=1e-9)
+
+
+def test_tests_have_statsmodels_definitions():
+    data = slm.load_dataset("dietox")
+    formula = "Weight ~ Time + Evit"
+    theirs = smf.mixedlm(formula, data, groups="Pig").fit()
+    ours = slm.mixedlm(formula, data, groups="Pig").fit()
+    R = np.eye(4)[1:]
+    f, wide = ours.f_test(R).iloc[0], np.eye(5)[1:4]
+    expected = theirs.f_test(wide)
+    assert (f["num_df"], f["den_df"]) == (expected.df_num, expected.df_denom)
+    # their standard errors are from the joint second derivatives: close, not equal
+    assert f["statistic"] == pytest.approx(float(expected.fvalue), rel=1e-3)
+    wald, expected = ours.wald_test(R, scalar=True).iloc[0], theirs.wald_test(wide, scalar=True)
+    assert wald["statistic"] == pytest.approx(float(expected.statistic), rel=1e-3)
+    assert wald["df"] == expected.df_denom
+    t, expected = ours.t_test(R), theirs.t_test(R)
+    np.testing.assert_allclose(t["statistic"], np.ravel(expected.tvalue), rtol=1e-3)
+    np.testing.assert_allclose(t["p_value"], expected.pvalue, rtol=1e-3, atol=1e-12)

@@ -158,7 +158,7 @@ def test_names_and_numbers_of_a_result():
     assert r.wald_test("Days = 0")["p_value"].iloc[0] == pytest.approx(r.pvalues["Days"], rel=1e-6, abs=1e-300)
     wide = np.eye(5)[[1]]
     assert r.t_test(wide)["estimate"].iloc[0] == r.t_test("Days")["estimate"].iloc[0] == r.fe_params["Days"]
-    assert r.f_test("Days = 0")["den_df"].iloc[0] < 20
+    assert r.f_test("Days = 0", ddf="satterthwaite")["den_df"].iloc[0] < 20
     assert "Subject x Days Cov" in str(r.summary())
     assert "<table" in r._repr_html_()
     assert len(r.summary().tables) == 2
@@ -386,3 +386,64 @@ def test_no_correlated_effects(schools, nothing):
 def test_components_are_named_formulas(schools, given):
     with pytest.raises(exceptions.ParameterError, match=r"vc_formula.* must be a"):
         slm.mixedlm("y ~ x", schools, groups="school", vc_formula=given)
+
+
+def test_tests_are_statsmodels_unless_degrees_of_freedom_are_asked_for(schools):
+    r = slm.mixedlm("y ~ x + z", schools, groups="school").fit()
+    R = np.eye(3)[1:]
+    f, wald = r.f_test(R).iloc[0], r.wald_test(R, scalar=True).iloc[0]
+    assert f["den_df"] == len(schools) - 3
+    assert wald["statistic"] == pytest.approx(2 * f["statistic"])
+    assert r.wald_test(R, use_f=True).iloc[0]["p_value"] == f["p_value"]
+    assert r.wald_test(R, ddf="satterthwaite").iloc[0]["den_df"] == r.f_test(R, ddf="satterthwaite").iloc[0]["den_df"]
+    assert r.t_test(R)["p_value"].tolist() == pytest.approx(r.pvalues[["x", "z"]].tolist())
+    assert (r.t_test(R, use_t=True)["df"] == len(schools) - 3).all()
+    moved = r.wald_test((R, [1.0, 0.5]))
+    pd.testing.assert_frame_equal(moved, r.wald_test("x = 1, z = 0.5"), check_names=False)
+    with pytest.raises(exceptions.ParameterError, match="matrix of numbers"):
+        r.t_test(np.array([["x", 1.0]], dtype=object))
+
+
+def test_predictions_keep_the_index_and_go_by_names(schools):
+    exog = pd.DataFrame({"const": 1.0, "x": schools["x"]}).set_axis(schools.index + 1000)
+    r = slm.MixedLM(schools["y"].to_numpy(), exog, schools["school"].to_numpy()).fit()
+    new = exog.iloc[[5, 2]]
+    found = r.predict(new)
+    assert list(found.index) == [1005, 1002]
+    np.testing.assert_allclose(found, r.predict(new.to_numpy()))
+    pd.testing.assert_series_equal(r.predict(new[["x", "const"]]), found)
+    with pytest.raises(exceptions.DataError, match="a column for each of const, x"):
+        r.predict(new[["x"]])
+    by_formula = slm.mixedlm("y ~ x", schools, groups="school").fit()
+    matrix = by_formula.model.exog[:4]
+    np.testing.assert_allclose(by_formula.predict(matrix, transform=False), by_formula.predict(schools.head(4)))
+
+
+def test_a_summary_with_other_names_and_in_latex(schools):
+    r = slm.mixedlm("y ~ x", schools, groups="school").fit()
+    found = r.summary(yname="score", xname_fe=["const", "slope_1"], xname_re=["between"], title="Schools", alpha=0.1)
+    text = found.as_text()
+    for part in ("Schools", "score", "const", "slope_1", "between", "[0.05", "0.95]"):
+        assert part in text
+    latex = found.as_latex(label="tab:a")
+    assert latex.startswith(r"\begin{table}") and r"\label{tab:a}" in latex and r"slope\_1" in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 2
+    with pytest.raises(exceptions.ParameterError, match="xname_fe has 1 names; it needs one each for Intercept, x"):
+        r.summary(xname_fe=["a"])
+
+
+def test_what_a_model_knows_and_what_only_its_fit(schools):
+    part = schools.assign(school="s" + schools["school"].astype(str)).sample(frac=0.5, random_state=3)
+    model = slm.mixedlm("y ~ x", part, groups="school")
+    assert model.formula == "y ~ x"
+    np.testing.assert_array_equal(model.endog, part["y"])
+    np.testing.assert_array_equal(model.exog, np.column_stack([np.ones(len(part)), part["x"]]))
+    np.testing.assert_array_equal(model.groups, part["school"])
+    for name in ("summary", "fe_params", "t_test"):
+        with pytest.raises(AttributeError, match=rf"belongs to the fit: write model\.fit\(\)\.{name}"):
+            getattr(model, name)
+    with pytest.raises(AttributeError, match=r"lmm\.source\.data"):
+        _ = model.data
+    with pytest.raises(AttributeError, match=r"no attribute 'zzz'$"):
+        _ = model.zzz
+    assert slm.MixedLM(part["y"], part[["x"]], part["school"]).formula is None
