@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 import pandas as pd
 
@@ -16,6 +17,13 @@ from sparselmm.report.protocol import SummarizableFit
 from sparselmm.report.text import render_text
 
 __all__ = ["Summary", "summarize"]
+
+_STATSMODELS = {
+    "as_latex": "summary.to_latex()",
+    "as_html": "summary.to_html()",
+    "as_text": "str(summary)",
+    "tables": "fit.coef_table() and fit.varcorr.to_frame()",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,13 @@ class Summary:
     def to_markdown(self) -> str:
         """Return GitHub-flavoured Markdown."""
         return render_markdown(self.content, self.digits)
+
+    if not TYPE_CHECKING:  # type checkers know the names
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse an unknown name; those of statsmodels' summaries with ours."""
+            known = f"; write {_STATSMODELS[name]}" if name in _STATSMODELS else ""
+            raise AttributeError(f"a summary has no attribute {name!r}{known}")
 
 
 def summarize(

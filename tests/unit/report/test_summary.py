@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import html.parser
 import pickle
@@ -122,6 +123,15 @@ def test_weights_and_offset_are_named(fit):
     assert "Offset: o" in summary.to_markdown()
     assert "o_1" in summary.to_html()
     assert "Offset" not in str(summarize(fit))
+
+
+def test_names_of_statsmodels_summaries(fit):
+    summary = summarize(fit)
+    with pytest.raises(AttributeError, match=r"no attribute 'as_latex'; write summary\.to_latex\(\)"):
+        _ = summary.as_latex
+    with pytest.raises(AttributeError, match=r"'zzz'$"):
+        _ = summary.zzz
+    assert str(copy.copy(summary)) == str(summary)
 
 
 def test_correlations_are_aligned(awkward):
