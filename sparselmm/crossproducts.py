@@ -8,7 +8,6 @@ and scales are powers of two: products of integers and dummies stay exact. `Basi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +15,7 @@ import scipy.sparse as sp
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
+from sparselmm.data.codes import chunks
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm, is_ones_column
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
 from sparselmm.linalg.cells import CodedRows, add_level_sums, cells, level_blocks, level_sums, many
@@ -149,11 +149,11 @@ class CrossProducts:
         p = design.p
         ZtWXy = np.zeros((int(offsets[-1]), p + 1))
         XytWXy = np.zeros((p + 1, p + 1))
-        for rows in _chunks(design.n):
+        for rows in chunks(design.n, CHUNK_ROWS):
             Xy, WXy = _transformed(design, basis, rows)
             XytWXy += Xy.T @ WXy
             for t, term in enumerate(design.terms):
-                _add_term_products(term, WXy, rows, ZtWXy[offsets[t] : offsets[t + 1]])
+                add_term_products(term, WXy, rows, ZtWXy[offsets[t] : offsets[t + 1]])
         pairs = {
             (i, j): _pair_products(design.terms[i], design.terms[j], design.weights)
             for i in range(len(m))
@@ -176,19 +176,19 @@ class CrossProducts:
         p = self.p
         basis = replace(self.basis, b0=np.zeros(p))
         right = np.zeros(p)
-        for rows in _chunks(design.n):
+        for rows in chunks(design.n, CHUNK_ROWS):
             Xy, WXy = _transformed(design, basis, rows)
             right += Xy[:, :p].T @ WXy[:, p]
         if p:
             basis = replace(basis, b0=frozen(np.linalg.lstsq(self.XytWXy[:p, :p], right)[0]))
         ZtWXy, XytWXy, Zty = self.ZtWXy.copy(), self.XytWXy.copy(), np.zeros((self.gram.q, 1))
         XytWXy[p], XytWXy[:, p] = 0.0, 0.0
-        for rows in _chunks(design.n):
+        for rows in chunks(design.n, CHUNK_ROWS):
             Xy, WXy = _transformed(design, basis, rows)
             XytWXy[:, p] += Xy.T @ WXy[:, p]
             for t, term in enumerate(design.terms):
                 a, b = self.gram.offsets[t], self.gram.offsets[t + 1]
-                _add_term_products(term, WXy[:, p:], rows, Zty[a:b])
+                add_term_products(term, WXy[:, p:], rows, Zty[a:b])
         ZtWXy[:, p:], XytWXy[p] = Zty, XytWXy[:, p]
         return replace(self, ZtWXy=frozen(ZtWXy), XytWXy=frozen(XytWXy), basis=basis)
 
@@ -243,11 +243,6 @@ def _sum_log(weights: FloatArray | None) -> float:
     return 0.0 if weights is None else float(np.sum(np.log(weights)))
 
 
-def _chunks(n: int) -> Iterator[slice]:
-    for start in range(0, n, CHUNK_ROWS):
-        yield slice(start, min(start + CHUNK_ROWS, n))
-
-
 def rounded(values: FloatArray, granularity: FloatArray) -> FloatArray:
     """Return values rounded to multiples of the power of two not above the granularity."""
     unit = np.exp2(np.floor(np.log2(np.where(granularity > 0, granularity, 1.0))))
@@ -282,7 +277,7 @@ def pilot_basis(design: Design) -> Basis:
     scale = np.exp2(-np.floor(np.log2(np.where(size > 0, size, 1.0))))
     basis = Basis(position, frozen(centre), frozen(scale), np.zeros(p))
     R = np.zeros((0, p + 1))
-    for rows in _chunks(design.n):
+    for rows in chunks(design.n, CHUNK_ROWS):
         Xy, _ = _transformed(design, basis, rows)
         if design.weights is not None:
             Xy *= np.sqrt(design.weights[rows])[:, None]
@@ -315,7 +310,7 @@ def _coded(term: GroupedTerm, rows: slice = slice(None)) -> CodedRows:
     return CodedRows(term.codes[rows], term.m, None if is_ones_column(term.Z) else term.Z[rows])
 
 
-def _add_term_products(term: DesignTerm, WXy: FloatArray, rows: slice, out: FloatArray) -> None:
+def add_term_products(term: DesignTerm, WXy: FloatArray, rows: slice, out: FloatArray) -> None:
     """Add Z_t'W[X y] of a chunk of rows to out, (m*k, r)."""
     if not isinstance(term, GroupedTerm):
         out += term.matrix[rows].T @ WXy

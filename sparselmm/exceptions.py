@@ -116,6 +116,9 @@ class FitInterrupted(SparseLMMError, KeyboardInterrupt):
             f"{value} (pass it as start= to go on from there)"
         )
 
+    def __reduce__(self) -> tuple[type, tuple[object, float, int]]:
+        return type(self), (self.best_theta, self.best_criterion, self.n_evaluations)
+
 
 class SparseLMMWarning(UserWarning):
     """Base class of all warnings of the package.

@@ -12,10 +12,11 @@ from sparselmm._typing import AnyArray, BoolArray, IntArray
 CHUNK_ROWS = 262_144
 
 
-def chunks(n: int) -> Iterator[slice]:
-    """Yield ranges of rows that cover 0 .. n - 1."""
-    for start in range(0, n, CHUNK_ROWS):
-        yield slice(start, min(start + CHUNK_ROWS, n))
+def chunks(n: int, size: int | None = None) -> Iterator[slice]:
+    """Yield ranges of so many rows that cover 0 .. n - 1."""
+    size = size or CHUNK_ROWS
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
 
 
 def code_type(levels: int) -> type[np.signedinteger]:

@@ -9,7 +9,6 @@ The first part needs M⁻¹ only for levels that occur together in a row; no q×
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +16,13 @@ from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, IntArray, frozen
 from sparselmm.crossproducts import Basis, with_centred_terms
+from sparselmm.data.codes import chunks
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.inference.joint import InverseEntries, joint_covariance
 from sparselmm.inference.rows import design_rows
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, apply_factor
 from sparselmm.linalg.selected import Pairs
 from sparselmm.pls import Engine, PenalizedLeastSquares, PLSSolution
-
-CHUNK_ROWS = 262_144
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def row_geometry(design: Design, engine: Engine, par: FloatArray) -> RowGeometry
         absorbed = absorbed_fixed(pls, solution)
     weights = np.ones(design.n) if design.weights is None else design.weights
     D = np.empty((design.n, design.p))
-    for rows in _chunks(design.n):
+    for rows in chunks(design.n):
         D[rows] = xp.basis.apply(design.X[rows])
         subtract_random(design, absorbed, xp.gram, rows, D[rows])
         hat[rows] += (solve_triangular(solution.RX, D[rows].T, trans=1) ** 2).sum(axis=0) if design.p else 0.0
@@ -108,7 +106,7 @@ def row_forms(design: Design, gram: BlockGram, pairs: Pairs) -> FloatArray:
             out += _sparse_forms(design, gram.pairs[i, j], blocks, i, j)
             continue
         times = 1.0 if i == j else 2.0
-        for rows in _chunks(design.n):
+        for rows in chunks(design.n):
             at = blocks[_cells(gram.pairs[i, j], a.codes[rows], b.codes[rows])]
             if a.k == b.k == 1:
                 out[rows] += times * at[:, 0, 0] * a.Z[rows, 0] * b.Z[rows, 0]
@@ -136,11 +134,6 @@ def _sparse_forms(design: Design, pair: BlockPairs, blocks: FloatArray, i: int, 
         diagonal = BlockPairs(pair.rows[on], pair.cols[on], blocks[on]).matrix(a.m, a.m)
         out -= np.asarray((left @ diagonal).multiply(left).sum(axis=1)).ravel()
     return out
-
-
-def _chunks(n: int) -> Iterator[slice]:
-    for start in range(0, n, CHUNK_ROWS):
-        yield slice(start, min(start + CHUNK_ROWS, n))
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,18 @@ so one pass over the rows per response is all it takes, in place of the factor t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.crossproducts import CrossProducts, with_centred_terms
-from sparselmm.data.design import Design, DesignTerm, GroupedTerm
+from sparselmm.crossproducts import CrossProducts, add_term_products, with_centred_terms
+from sparselmm.data.codes import chunks
+from sparselmm.data.design import Design
 from sparselmm.inference.sufficient import Statistics
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor
-from sparselmm.linalg.cells import CodedRows, add_level_sums, level_sums, many
 from sparselmm.linalg.system import PenalizedSystem
-
-CHUNK_ROWS = 1_048_576
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,12 @@ class RowSampler:
         u = np.stack([rng.standard_normal(q) for rng in rngs], axis=1)
         ZtWe, XtWe, eWe = np.zeros((q, r)), np.zeros((p, r)), np.zeros(r)
         for j, rng in enumerate(rngs):
-            for rows in _chunks(self.design.n):
+            own = np.zeros((q, 1))
+            for rows in chunks(self.design.n):
                 e = rng.standard_normal(rows.stop - rows.start)
                 eWe[j] += float(e @ e)
-                self._add(rows, e, ZtWe[:, j : j + 1], XtWe[:, j])
+                self._add(rows, e, own, XtWe[:, j])
+            ZtWe[:, j] = own[:, 0]
         a = apply_factor(u, templates, self.gram)
         Ga, cross = self.gram.dot(a), xp.ZtWXy[:, :p].T @ a
         yWy = np.einsum("qr,qr->r", a, Ga + 2.0 * ZtWe) + eWe
@@ -87,21 +87,5 @@ class RowSampler:
         if xp.p:
             XtWe += xp.basis.apply(design.X[rows]).T @ root
         for t, term in enumerate(design.terms):
-            ZtWe[self.gram.offsets[t] : self.gram.offsets[t + 1]] += _transposed_times(term, rows, root)
-
-
-def _transposed_times(term: DesignTerm, rows: slice, v: FloatArray) -> FloatArray:
-    """Return Z'v of a chunk of rows, (m*k, 1)."""
-    if not isinstance(term, GroupedTerm):
-        return np.asarray(term.matrix[rows].T @ v[:, None])
-    coded = CodedRows(term.codes[rows], term.m, term.Z[rows])
-    if many(len(term.codes)):
-        out = np.zeros((term.m, term.k, 1))
-        add_level_sums(coded, v[:, None], out)
-        return out.reshape(-1, 1)
-    return level_sums(coded, v[:, None]).reshape(-1, 1)
-
-
-def _chunks(n: int) -> Iterator[slice]:
-    for start in range(0, n, CHUNK_ROWS):
-        yield slice(start, min(start + CHUNK_ROWS, n))
+            here = slice(self.gram.offsets[t], self.gram.offsets[t + 1])
+            add_term_products(term, root[:, None], rows, ZtWe[here])

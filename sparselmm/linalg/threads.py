@@ -59,6 +59,11 @@ def free_threads() -> int:
     return free_cores() if _override[0] is None else _override[0]
 
 
+def at_most(threads: int) -> int:
+    """Return so many threads, or those set by `set_threads` where these are fewer."""
+    return threads if _override[0] is None else min(threads, _override[0])
+
+
 def chosen_threads(flops: float) -> int:
     """Return the BLAS threads for a system with so many flops per factorisation."""
     _, limit = _controller()

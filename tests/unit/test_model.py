@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -123,3 +125,5 @@ def test_interrupt_before_the_first_evaluation_says_so():
     assert "after 3 evaluations" in text
     assert "12.000000" in text
     assert "criterion" not in str(FitInterrupted(np.array([0.5]), np.inf, 3))
+    again = pickle.loads(pickle.dumps(FitInterrupted(np.array([0.5]), 12.0, 3)))
+    assert (str(again), again.best_theta, again.n_evaluations) == (text, [0.5], 3)

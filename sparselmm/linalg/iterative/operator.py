@@ -134,10 +134,6 @@ class ReducedSystem:
         """Return the rows of X, (q2, c), by group."""
         return [X[a:b] for a, b in zip(self.starts[:-1], self.starts[1:])]
 
-    def across(self, V: AnyArray) -> AnyArray:
-        """Return A12 G V in the space of the eliminated group, (q1, c)."""
-        return self._first_rows([G @ v for G, v in zip(self.G, self.parts(V))])
-
     def _first_rows(self, X: list[AnyArray]) -> AnyArray:
         out = self.layout.to_first[0].dot(X[0])
         for cross, x in zip(self.layout.to_first[1:], X[1:]):

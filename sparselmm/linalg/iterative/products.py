@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparselmm._typing import AnyArray, FloatArray, IntArray
+from sparselmm.linalg.threads import at_most
 
 TILE = 32768  # input levels whose rows of 64 bytes fill a second-level cache of 2 MB
 LANE_BYTES = 64  # widest row that is gathered at once
@@ -40,7 +41,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def run_jobs(jobs: list[Callable[[], object]], threads: int) -> None:
-    """Run the jobs on so many threads, this one among them, each taking the next job when it is free."""
+    """Run the jobs on so many threads, this one among them, each taking the next job when it is free.
+
+    `sparselmm.set_threads` holds from then on for blocks that were made before, too.
+    """
+    threads = at_most(threads)
     waiting = deque(jobs)
 
     def work() -> None:

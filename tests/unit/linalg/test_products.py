@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from sparselmm import set_threads
 from sparselmm.linalg.iterative import products
 from sparselmm.linalg.iterative.products import CrossBlock, aligned_empty, run_jobs
 
@@ -234,3 +235,15 @@ def test_an_error_in_a_job_is_raised(threads):
 
     with pytest.raises(ZeroDivisionError):
         run_jobs([fail] * 5, threads)
+
+
+def test_threads_set_later_hold_for_blocks_made_before(monkeypatch):
+    """No helper is asked for work after set_threads(1)."""
+    done = []
+    monkeypatch.setattr(products, "_pool", lambda workers: pytest.fail("a helper was asked"))
+    try:
+        set_threads(1)
+        products.run_jobs([lambda i=i: done.append(i) for i in range(5)], 4)
+    finally:
+        set_threads(None)
+    assert done == list(range(5))
