@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +20,17 @@ from sparselmm.data.evaluate import Evaluator, numeric
 from sparselmm.data.frame import Frame, as_frame
 from sparselmm.data.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.labels import check_order
+from sparselmm.data.levels import check_names, check_numbers
 from sparselmm.data.matrices import MatrixEncoding, learn_matrix
 from sparselmm.data.rows import UsedRows, check_na_action, missing_rows, usable_rows
 from sparselmm.data.rules import RULES
-from sparselmm.data.texts import is_written_number, number_trouble
 from sparselmm.data.transforms import Value
-from sparselmm.exceptions import DataError, DataWarning, ParameterError, warn_user
+from sparselmm.exceptions import DataError, DataWarning, Message, ParameterError, warn_user
 from sparselmm.formula.algebra import TermList, read_terms
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Name, names
 from sparselmm.formula.spec import ModelSpec
 
-MANY_TEXTS = 10
 VectorInput = str | Sequence[float] | FloatArray | pd.Series | None
 
 
@@ -101,11 +100,12 @@ def build_design(
     fixed, sides = read_terms(spec.fixed), [read_terms(term.lhs) for term in spec.random]
     inputs = _gather(spec, evaluator, [fixed, *sides], weights, offset)
     _warn_about_gaps(spec, inputs.variables, evaluator)
-    _warn_about_texts(inputs.variables, frame)
+    texts = _check_texts(inputs.variables)
     rows, messages = usable_rows(inputs.named(spec.response), inputs.weights, frame.index, na_action)
     values = {text: rows.take_value(value) for text, value in inputs.variables.items()}
     X, fixed_encoding = _fixed_matrix(spec, values, len(rows), contrasts)
     encodings, terms = _random_terms(spec, sides, inputs.factors, values, rows)
+    messages += [*texts, *_check_names(values, encodings, inputs)]
     plain = RowData(rows, frame.index, na_action, spec.response, inputs.y, inputs.weights, inputs.offset)
     kept, design = assemble(plain, X, fixed_encoding.columns, terms, fixed.intercept, messages)
     encoding = EncodingSpec(
@@ -172,16 +172,28 @@ def _warn_about_gaps(spec: ModelSpec, variables: dict[str, Value], evaluator: Ev
             warn_user(what, DataWarning)
 
 
-def _warn_about_texts(variables: dict[str, Value], frame: Frame) -> None:
-    """Warn when a column of numbers became a factor because some entries could not be read."""
-    for text, value in variables.items():
-        node = parse_expression(text)
-        if not isinstance(value, Factor) or not isinstance(node, Name) or len(value.levels) < MANY_TEXTS:
-            continue
-        trouble = None if is_written_number(value.levels) else number_trouble(value.levels)
-        if trouble and node.name in frame and not isinstance(frame.series(node.name).dtype, pd.CategoricalDtype):
-            what = f"{text} is text, so each of its {len(value.levels)} values has a coefficient; {trouble}"
-            warn_user(what, DataWarning)
+def _check_texts(variables: dict[str, Value]) -> list[Message]:
+    """Return messages about columns of numbers that became factors, because some entries could not be read."""
+    factors = [(text, value) for text, value in variables.items() if isinstance(value, Factor)]
+    return _warned(message for text, factor in factors for message in check_numbers(text, factor))
+
+
+def _check_names(values: dict[str, Value], encodings: tuple[TermEncoding, ...], inputs: _Inputs) -> list[Message]:
+    """Return messages about levels, of the rows used, that differ only by blanks or case."""
+    levels = {text: value.levels for text, value in values.items() if isinstance(value, Factor)}
+    for grouping in (term.grouping for term in encodings):
+        single = len(grouping.factors) == 1
+        # what is not text may have levels without rows
+        parts = zip(grouping.factors, grouping.parts)
+        levels |= {text: part for text, part in parts if single or inputs.factors[text].text}
+    return _warned(message for text, known in levels.items() for message in check_names(text, known))
+
+
+def _warned(messages: Iterable[Message]) -> list[Message]:
+    listed = list(messages)
+    for message in listed:
+        warn_user(message, DataWarning)
+    return listed
 
 
 def _fixed_matrix(

@@ -63,6 +63,9 @@ class Frame:
 
     def suggestion(self, name: str) -> str:
         """Return a hint with the names nearest to an unknown one."""
+        reading = _reading_trouble(name, self.names)
+        if reading:
+            return reading
         lowered = {n.lower(): n for n in self.names}
         near = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.6)
         if not near:
@@ -77,6 +80,19 @@ class Frame:
             return "did you mean " + " or ".join(map(repr, found)) + f"?{ticks}"
         shown = ", ".join(self.names[:15]) + (", ..." if len(self.names) > 15 else "")
         return f"the columns are: {shown}" if self.names else "the data have no columns"
+
+
+def _reading_trouble(name: str, names: tuple[str, ...]) -> str | None:
+    """Return how to read a file again whose columns were not told apart, or whose names are not clean."""
+    for separator in (";", "\t", "|"):
+        if len(names) == 1 and name in [part.strip(' "\ufeff') for part in names[0].split(separator)]:
+            return f"the columns are separated by {separator!r}: read the file again with sep={separator!r}"
+    for other in names:
+        if other == f"\ufeff{name}" or other == f"ï»¿{name}":
+            return "a byte-order mark stands before the name: read the file again with encoding='utf-8-sig'"
+        if other.strip() == name:
+            return f"there are blanks in {other!r}: take them off with data.columns = data.columns.str.strip()"
+    return None
 
 
 def as_frame(data: Any) -> Frame:

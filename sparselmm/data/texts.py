@@ -11,6 +11,8 @@ from sparselmm._typing import FloatArray
 
 MOSTLY = 0.5
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
+_POINT_THOUSANDS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+,\d+")
+_MAYBE_POINTS = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 _WITH_UNIT = re.compile(r"[-+]?\d+(?:\.\d+)?\s*([^\d\s.,]+)")
 _R_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?inf(?:inity)?|nan", re.ASCII | re.IGNORECASE)
@@ -33,20 +35,27 @@ def number_trouble(levels: pd.Index) -> str | None:
     >>> number_trouble(pd.Index(["a", "b", "3"])) is None
     True
     """
-    texts = [value.strip() for value in levels if isinstance(value, str)]
-    if not texts or len(texts) < len(levels):
+    entries = [value for value in levels if isinstance(value, str)]
+    if not entries or len(entries) < len(levels):
         return None
+    texts = [entry.strip() for entry in entries]
     if all(map(_THOUSANDS.fullmatch, texts)):
         return "the numbers have commas between thousands; read the file again with thousands=','"
+    if any(map(_POINT_THOUSANDS.fullmatch, texts)) and all(map(_MAYBE_POINTS.fullmatch, texts)):
+        return (
+            "the numbers have a decimal comma and points between thousands; read the file again with "
+            "decimal=',', thousands='.'"
+        )
     if any(map(_DECIMAL_COMMA.fullmatch, texts)) and all(_is_number(t.replace(",", ".")) for t in texts):
         return "the numbers have a decimal comma; read the file again with decimal=','"
     units = {found[1] if (found := _WITH_UNIT.fullmatch(text)) else None for text in texts}
     if len(units) == 1 and None not in units:
         return f"the numbers have a unit; take it off with data[...].str.removesuffix({units.pop()!r}).astype(float)"
-    bad = [text for text in texts if not _is_number(text)]
+    # as they stand in the file: pandas looks for them with their blanks
+    bad = [entry for entry in entries if not _is_number(entry)]
     if not bad:
         return "its entries are numbers written as text; turn them into numbers with pandas.to_numeric"
-    if len(bad) < MOSTLY * len(texts):
+    if len(bad) < MOSTLY * len(entries):
         return f"all entries but {_quoted(bad)} are numbers; read the file again with na_values={bad[:_SHOWN]}"
     return None
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.levels import check_names
 from sparselmm.exceptions import Message
 from sparselmm.inference.checkup import (
     check_coefficients,
@@ -134,6 +135,9 @@ def diagnose_design(design: Design, title: str) -> Diagnosis:
             found += check_coefficients(term)
     for label in {t.label: t for t in design.terms if isinstance(t, GroupedTerm)}.values():
         found += check_levels(label)
+        if ":" not in label.label:
+            # a fit looks at fewer names
+            found += check_names(label.label, label.levels, most=label.m)
     found += check_fixed_groups(design)
     found += check_fixed(design)
     if any(f.code == "confounded_terms" for f in found):

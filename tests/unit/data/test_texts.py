@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 
 import numpy as np
@@ -9,8 +10,11 @@ import pandas as pd
 import pytest
 
 import sparselmm as slm
+from sparselmm.data import build_design
+from sparselmm.data.levels import check_names
 from sparselmm.data.texts import is_written_number, number_trouble
 from sparselmm.exceptions import DataError, DataWarning
+from sparselmm.formula import parse_formula
 
 
 @pytest.fixture
@@ -75,3 +79,82 @@ def test_a_part_of_a_name_is_suggested_with_backticks(data):
     for formula in ("y ~ visit + (1 | g)", "y ~ visit (weeks) + (1 | g)"):
         with pytest.raises(DataError, match=r"did you mean 'visit \(weeks\)'\? \(names like this go in backticks\)"):
             slm.lmer(formula, odd)
+
+
+def messages(data, right):
+    return build_design(parse_formula(f"y ~ {right}"), data)[1].messages
+
+
+def test_numbers_written_as_text_are_a_message_and_a_finding(data):
+    texts = data.assign(p=data["x"].round(1).astype(str))
+    with pytest.warns(DataWarning, match=r'p is text.*numbers written as text.*pandas\.to_numeric.*"numbers_as_text"'):
+        found = messages(texts, "p + (1 | g)")
+    assert ("numbers_as_text", "warning") in [(m.code, m.severity) for m in found]
+    assert "numbers_as_text" in slm.diagnose("y ~ p + (1 | g)", texts).codes
+    years = data.assign(p=(2000 + data.index // 2).astype(str))
+    with pytest.warns(DataWarning, match="30 values"):
+        messages(years, "p + (1 | g)")
+
+
+def test_points_between_thousands(data):
+    with pytest.warns(DataWarning, match="decimal=',', thousands='.'"):
+        messages(data.assign(p=[f"1.{100 + k},5" if k % 2 else f"{k},25" for k in data.index // 2]), "p + (1 | g)")
+
+
+def test_the_remedy_for_a_blank_entry_works(data):
+    file = data.assign(p=data["x"].round(1).astype(str).where(data.index != 7, " ")).to_csv(index=False)
+    with pytest.warns(DataWarning, match=r"but ' ' are numbers\. Read the file again with na_values=\[' '\]"):
+        messages(pd.read_csv(io.StringIO(file)), "p + (1 | g)")
+    assert pd.read_csv(io.StringIO(file), na_values=[" "])["p"].dtype == float
+
+
+@pytest.mark.parametrize(
+    ("levels", "what"),
+    [
+        (["related", "related ", "other"], "only by blanks: 'related' and 'related '"),
+        (["a b", "a  b"], "only by blanks: 'a  b' and 'a b'"),
+        (["related", "Related"], "only by upper and lower case: 'Related' and 'related'"),
+    ],
+)
+@pytest.mark.parametrize("right", ["c + (1 | g)", "(1 | c)", "(1 | c:h)", "(0 + c | g)", "(1 | g/c)"])
+def test_levels_that_differ_only_by_blanks_or_case(data, levels, what, right):
+    odd = data.assign(c=np.resize(levels, 60), h=np.resize(["u", "v", "w"], 60))
+    with pytest.warns(DataWarning, match=f"Some levels of c differ {what}"):
+        found = messages(odd, right)
+    assert "similar_levels" in [m.code for m in found]
+    assert "similar_levels" in slm.diagnose(f"y ~ {right}", odd).codes
+
+
+@pytest.mark.parametrize("levels", [["AA", "Aa", "aA"], ["AaBb", "Aabb"], ["a", "A"], ["left", "right"]])
+def test_other_names_are_no_finding(levels):
+    assert not list(check_names("c", pd.Index(levels)))
+
+
+def test_a_fit_does_not_wait_for_many_names():
+    many = pd.Index([f"s{k}" for k in range(30_000)] + ["s1 "])
+    assert not list(check_names("c", many))
+    assert [m.code for m in check_names("c", many, most=len(many))] == ["similar_levels"]
+
+
+def test_levels_without_rows_are_no_finding(data):
+    c = pd.Categorical(np.resize(["a", "b"], 60), categories=["a", "a ", "b"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        for right in ("c + (1 | g)", "(1 | c)", "(1 | c:g)"):
+            messages(data.assign(c=c), right)
+
+
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        (lambda n: [";".join(n)], r"separated by ';': read the file again with sep=';'"),
+        (lambda n: ["\t".join(n)], r"sep='\\t'"),
+        (lambda n: ["\ufeffy", *n[1:]], "encoding='utf-8-sig'"),
+        (lambda n: ["ï»¿y", *n[1:]], "encoding='utf-8-sig'"),
+        (lambda n: ["y ", *n[1:]], r"blanks in 'y ': .*str\.strip\(\)"),
+    ],
+)
+def test_files_that_were_read_wrongly(names, remedy):
+    columns = names(["y", "x", "g"])
+    with pytest.raises(DataError, match=f"column 'y' is not in the data; .*{remedy}"):
+        slm.lmer("y ~ x + (1 | g)", pd.DataFrame([[1] * len(columns)], columns=columns))
