@@ -11,7 +11,6 @@ from sparselmm._typing import FloatArray
 from sparselmm.convergence import Convergence, certify, is_singular, leave_boundary, singular_directions
 from sparselmm.criterion import Criterion
 from sparselmm.derivatives import Curvature
-from sparselmm.linalg.montecarlo import MonteCarlo
 from sparselmm.linalg.system import ApproximateSystem, approximate
 from sparselmm.optimize import Newton, Optimizer, OptimizerReport, Recorder, make_optimizer
 from sparselmm.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
@@ -128,9 +127,7 @@ def search(
         raise recorder.interrupted(parameters.theta) from error
     solution = target.solution(par)
     if drawn is not None:
-        errors = parameter_errors(_curvature_near(target, par, target.scales))
-        found = replace(drawn.monte_carlo(), theta=errors)
-        certificate = _with_monte_carlo(certificate, found)
+        certificate = _with_monte_carlo(target, drawn, par, certificate)
     report = OptimizerReport(
         method.name,
         status,
@@ -142,11 +139,14 @@ def search(
     return Found(solution, certificate, report)
 
 
-def _with_monte_carlo(certificate: Convergence, found: MonteCarlo) -> Convergence:
+def _with_monte_carlo(
+    target: CriterionAt, drawn: ApproximateSystem, par: FloatArray, certificate: Convergence
+) -> Convergence:
     """Return the certificate of an optimum that is known within Monte Carlo errors only.
 
     Criterion and gradient are two estimates with the same draws; their optima differ by such errors.
     """
+    found = replace(drawn.monte_carlo(), theta=parameter_errors(_curvature_near(target, par, target.scales)))
     tolerance = max(certificate.tolerance, MONTE_CARLO_DECREASE * float(found.theta @ found.theta))
     certified = certificate.remaining < tolerance
     return replace(certificate, monte_carlo=found, tolerance=tolerance, certified=certified)

@@ -55,4 +55,7 @@ class MonteCarlo:
 
     def __str__(self) -> str:
         share = float(self.theta.max(initial=0.0))
-        return f"Monte Carlo standard error {self.standard_error:.2g} (aim {self.target:.2g}; {self.effort}), theta within {share:.1g} of its standard error"
+        return (
+            f"Monte Carlo standard error {self.standard_error:.2g} (aim {self.target:.2g}; {self.effort}), "
+            f"theta within {share:.1g} of its standard error"
+        )
