@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from sparselmm.data.contrasts import Coding, Contrast, coding, full_dummies
+from sparselmm.data.contrasts import Coding, Contrast, coding, full_dummies, level_text
+from sparselmm.exceptions import ParameterError
 from sparselmm.formula.algebra import Term, TermList
 
 IsFactor = Callable[[str], bool]
@@ -101,6 +102,12 @@ class PatsyRules:
     def coding(self, levels: pd.Index, contrast: Any, variable: str, full: bool) -> Coding:
         """Return contrasts; in full these and a constant, except that treatment contrasts give way to indicators."""
         kind = contrast.kind if isinstance(contrast, Contrast) else "treatment"
+        if kind == "treatment":
+            contrast = _by_position(levels, contrast)
+        elif isinstance(contrast, Contrast) and contrast.base is not None:
+            raise ParameterError(
+                f"{variable}: only Treatment takes a level here; for Sum put the level to omit last in the categories"
+            )
         if full and kind not in _CONSTANTS:
             return full_dummies(levels)
         found = coding(levels, contrast, variable)
@@ -115,6 +122,15 @@ class PatsyRules:
     def suffixes(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return ``[0]``, ``[1]``, ..."""
         return tuple(f"[{j}]" if name == str(j + 1) else f"[{name}]" for j, name in enumerate(names))
+
+
+def _by_position(levels: pd.Index, contrast: Any) -> Any:
+    """Return treatment contrasts with the base level in place of its position, which patsy accepts, too."""
+    base = getattr(contrast, "base", None)
+    if isinstance(base, float) and base.is_integer() and -len(levels) <= base < len(levels):
+        known = base in levels or level_text(base) in map(level_text, levels)
+        return contrast if known else Contrast(contrast.kind, levels[int(base)])
+    return contrast
 
 
 def _parts(factors: Sequence[str], used: set[frozenset[str]]) -> list[_Factors]:

@@ -89,8 +89,11 @@ class _Expander:
                 f"the power {render(exponent)} in a formula must be a whole number of at least 1 (it means crossing); "
                 "for arithmetic write I(x^2)"
             )
+        return self.repeated(base, int(exponent.value))
+
+    def repeated(self, base: list[Term], times: int) -> list[Term]:
         result = base
-        for _ in range(int(exponent.value) - 1):
+        for _ in range(times - 1):
             result = _products(result, base)
         return result
 
@@ -102,6 +105,17 @@ class _Expander:
         text = render(node)
         self.order.setdefault(text, len(self.order))
         return [(text,)]
+
+
+class _PatsyExpander(_Expander):
+    """Meets the terms of a power in patsy's order: by the number of factors multiplied."""
+
+    def repeated(self, base: list[Term], times: int) -> list[Term]:
+        result = products = base
+        for _ in range(min(times, len(base)) - 1):
+            products = _products(base, products)
+            result = _unique(result + products)
+        return result
 
 
 def _unique(terms: list[Term]) -> list[Term]:
@@ -150,8 +164,8 @@ def expand_terms(node: Node) -> TermList:
 
 
 def terms_as_written(node: Node) -> TermList:
-    """Return the terms of a one-sided formula, terms and variables in the order in which they are met, as in patsy."""
-    expander = _Expander()
+    """Return the terms of a one-sided formula, terms and variables in the order in which patsy meets them."""
+    expander = _PatsyExpander()
     terms = expander.expand(node)
     return TermList(expander.intercept, tuple(terms))
 

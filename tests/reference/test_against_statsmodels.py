@@ -195,6 +195,7 @@ a + b:d
 a:b:d
 (a + b + d) ** 2
 (x + a + b) ** 2
+(x + z + a) ** 3
 a * b - a
 a / b
 a / x
@@ -222,6 +223,7 @@ C(k)
 C(k) * x
 C(a, Treatment("w")) + x
 C(a, Treatment(reference='v')):x
+C(k, Treatment(3)) + a
 C(a, Sum)
 C(a, Sum) * C(b, Sum)
 C(a, Sum):b
@@ -266,6 +268,13 @@ def test_the_columns_are_patsys_in_patsys_order(rows, fixed):
     # by ML: the restricted likelihood depends on how X is coded, and R codes "0 + C(a, Sum)" by indicators
     fit = slm.lmer(ours.lmer_formula, rows, reml=False)
     assert ours.lmm.at(fit.theta, reml=False).llf == pytest.approx(fit.llf, abs=1e-8)
+
+
+def test_a_base_level_by_position(rows):
+    fixed = "y ~ C(a, Treatment(1)) + C(k, Treatment(3)) + C(d, Treatment(reference=-1))"
+    theirs, ours = (f(fixed, rows, groups="g") for f in (smf.mixedlm, slm.mixedlm))
+    assert ours.exog_names == theirs.exog_names
+    np.testing.assert_allclose(ours.exog, theirs.exog)
 
 
 @pytest.mark.parametrize("effects", ["~x", "1 + x + b", "0 + b", "x:z + z", "0 + scale(x) + C(b, Sum)", 'Q("a b")'])

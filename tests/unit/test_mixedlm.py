@@ -447,3 +447,8 @@ def test_what_a_model_knows_and_what_only_its_fit(schools):
     with pytest.raises(AttributeError, match=r"no attribute 'zzz'$"):
         _ = model.zzz
     assert slm.MixedLM(part["y"], part[["x"]], part["school"]).formula is None
+
+
+def test_a_level_that_only_treatment_contrasts_take(schools):
+    with pytest.raises(exceptions.ParameterError, match="only Treatment takes a level"):
+        slm.mixedlm("y ~ C(room, Sum('b'))", schools, groups="school")
