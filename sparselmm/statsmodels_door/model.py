@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sparselmm._typing import FloatArray
 from sparselmm.api import LinearMixedModel, MixedModelFit
 from sparselmm.api.hints import MIXEDLM_ARGUMENTS, argument_hints, refuse_file_name
+from sparselmm.arguments import method_hints
 from sparselmm.exceptions import DataWarning, ParameterError, UnsupportedError, warn_user
 from sparselmm.optimize import Optimizer
 from sparselmm.statsmodels_door.arrays import translate_arrays
@@ -25,6 +26,7 @@ _ELSEWHERE = {
 _OTHER_MODEL = frozenset({"free", "fe_pen", "cov_pen"})
 
 
+@method_hints({"from_formula": MIXEDLM_ARGUMENTS})
 class MixedLM:
     """A linear mixed model stated as for statsmodels: correlated effects per group, variance components.
 

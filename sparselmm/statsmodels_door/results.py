@@ -14,6 +14,7 @@ from scipy.special import ndtr, ndtri
 from sparselmm._typing import FloatArray
 from sparselmm.api import MixedModelFit
 from sparselmm.api.hints import result_hint
+from sparselmm.arguments import method_hints
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.joint import joint_covariance
 from sparselmm.inference.sdcor import variance_entries
@@ -31,6 +32,19 @@ ROUNDING = 1e-12
 REACHES = (3.0, 6.0, 12.0, 24.0, 48.0)  # how far profiles are followed, in units of zeta, until they reach
 
 
+_LEVEL = {"level": "write alpha=0.05; lmm.conf_int(level=0.95) has intervals with degrees of freedom"}
+_COVARIANCE = dict.fromkeys(("cov_p", "invcov"), "the covariance of the estimates is that of cov_params()")
+_RESULT_ARGUMENTS = {
+    "conf_int": {**_LEVEL, "cols": "choose rows of the table, as in conf_int().loc[['x']]"},
+    "summary": {**_LEVEL, "ddf": "write lmm.summary(ddf=...)"},
+    "predict": {name: f"write lmm.predict(data, {name}=...)" for name in ("re_form", "se", "interval", "offset")},
+    "t_test": {**_COVARIANCE, "use_f": "f_test does this"},
+    "wald_test": {**_COVARIANCE, "use_t": "t_test does this"},
+    "f_test": _COVARIANCE,
+}
+
+
+@method_hints(_RESULT_ARGUMENTS)
 @dataclass(frozen=True, repr=False)
 class MixedLMResults(HypothesisTests):
     """A fitted `MixedLM`; nothing in it changes.

@@ -452,3 +452,17 @@ def test_what_a_model_knows_and_what_only_its_fit(schools):
 def test_a_level_that_only_treatment_contrasts_take(schools):
     with pytest.raises(exceptions.ParameterError, match="only Treatment takes a level"):
         slm.mixedlm("y ~ C(room, Sum('b'))", schools, groups="school")
+
+
+def test_arguments_that_there_are_not_are_named_with_what_to_write(schools):
+    model = slm.mixedlm("y ~ x", schools, groups="school")
+    result = model.fit()
+    for call, advice in [
+        (lambda: result.conf_int(level=0.9), r"conf_int\(\) has no argument 'level'; write alpha"),
+        (lambda: result.wald_test("x", cov_p=np.eye(3)), r"wald_test\(\) has no argument 'cov_p'; the covariance"),
+        (lambda: result.predict(schools, re_form=None), r"lmm\.predict"),
+        (lambda: result.summary(alfa=0.1), "did you mean alpha"),
+        (lambda: slm.MixedLM.from_formula("y ~ x", schools, groups="school", subset="x > 0"), "select the rows first"),
+    ]:
+        with pytest.raises(TypeError, match=advice):
+            call()
