@@ -35,7 +35,7 @@ class MixedLM:
     endog : (n,) array
         Response.
     exog : (n, k_fe) array or DataFrame
-        Fixed-effects matrix, the constant included.
+        Fixed-effects matrix, the constant included. Row labels must be those of ``endog`` where both have any.
     groups : (n,) array
         Group of each row.
     exog_re : (n, k_re) array or DataFrame, optional
@@ -221,11 +221,11 @@ def mixedlm(
     Parameters
     ----------
     formula : str
-        Response and fixed part, for example ``"Weight ~ Time"``.
+        Response and fixed part, for example ``"Weight ~ Time"``. Coefficients have patsy's order and names.
     data : table
         pandas or polars DataFrame, Arrow table or dict of columns.
     groups : str or (n,) array
-        Column or labels of the groups; one group for all rows allows crossed variance components.
+        Column, or labels in the order of the rows; one group for all rows allows crossed variance components.
     re_formula : str, optional
         Correlated random coefficients per group, for example ``"1 + Time"``. By default an intercept,
         or none if there are variance components.
