@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray, frozen
-from sparselmm.data.checks import check_aliased, check_response, check_scales, check_terms, drop_dependent
+from sparselmm.data.checks import (
+    check_aliased,
+    check_column_names,
+    check_response,
+    check_scales,
+    check_terms,
+    drop_dependent,
+)
 from sparselmm.data.columns import describe_rows
 from sparselmm.data.design import Design, DesignTerm
 from sparselmm.data.rows import UsedRows, own
@@ -85,6 +92,7 @@ def assemble(
         X = np.ascontiguousarray(X[:, kept])
     columns = tuple(names[j] for j in kept)
     check_terms(terms, len(data.rows))
+    check_column_names(columns, terms)
     notes += check_aliased(terms)
     y = data.used(data.y)
     offset = None if data.offset is None else data.used(data.offset)

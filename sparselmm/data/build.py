@@ -204,7 +204,9 @@ def _fixed_matrix(
     present = {variable for term in terms.terms for variable in term}
     for name in asked:
         if name not in present:
-            warn_user(f"contrasts for {name!r} are ignored: it is not in the fixed part", DataWarning)
+            called = [text for text in present if name in names(parse_expression(text))]
+            hint = f"; the name there is {called[0]!r}" if called else ""
+            warn_user(f"contrasts for {name!r} are ignored: it is not in the fixed part{hint}", DataWarning)
         elif not isinstance(values[name], Factor):
             raise ParameterError(f"contrasts were given for {name!r}, which is numeric; use factor({name})")
     rules, titles = RULES[spec.rules], dict(spec.spellings)

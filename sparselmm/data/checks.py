@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.codes import chunks
+from sparselmm.data.columns import list_some
 from sparselmm.data.design import DesignTerm, GroupedTerm
 from sparselmm.exceptions import DataWarning, DesignError, Message, RankDeficiencyWarning, ScaleWarning, warn_user
 from sparselmm.linalg.rank import independent_columns, triangular_factor
@@ -15,6 +17,7 @@ from sparselmm.linalg.rank import independent_columns, triangular_factor
 SCALE_TOLERANCE = 1e3
 PERFECT_FIT_TOLERANCE = 1e-12
 _PROBE_ROWS = 4096
+_SHOWN, _MANY = 5, 20
 
 
 def check_terms(terms: Sequence[DesignTerm], n: int) -> None:
@@ -34,16 +37,32 @@ def check_terms(terms: Sequence[DesignTerm], n: int) -> None:
             )
         if not structured and term.m * term.k >= n:
             raise DesignError(
-                f"the random term ({' + '.join(term.columns)} | {term.label}) has {term.m * term.k} random effects for "
+                f"the random term {_written(term)} has {term.m * term.k} random effects for "
                 f"{n} rows; their variance cannot be told from the residual variance. Use fewer coefficients per level"
             )
         key = (frozenset(term.label.replace("(", "").replace(")", "").split(":")), term.columns)
         if isinstance(term, GroupedTerm) and key in seen:
             raise DesignError(
-                f"the random term ({' + '.join(term.columns)} | {term.label}) is in the formula twice; "
+                f"the random term {_written(term)} is in the formula twice; "
                 "the two variances cannot be told apart. Remove one"
             )
         seen[key] = term.name
+
+
+def _written(term: DesignTerm) -> str:
+    """Return a term for messages, without most of many columns."""
+    more = len(term.columns) - _SHOWN
+    listed = [*term.columns[:_SHOWN], *([f"... and {more} more"] if more > 0 else [])]
+    return f"({' + '.join(listed)} | {term.label})"
+
+
+def check_column_names(columns: Sequence[str], terms: Sequence[DesignTerm]) -> None:
+    """Refuse two columns of one name: a result could not say which is which."""
+    for where, names in [("the fixed part", columns), *((f"the random term {_written(t)}", t.columns) for t in terms)]:
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            reason = ", as the constant is called" if twice[0] == "Intercept" else ""
+            raise DesignError(f"{where} has two columns named {twice[0]!r}{reason}; rename the column of the data")
 
 
 def check_aliased(terms: Sequence[DesignTerm]) -> list[Message]:
@@ -102,11 +121,11 @@ def drop_dependent(X: FloatArray, columns: Sequence[str]) -> tuple[list[int], li
     dropped = [name for j, name in enumerate(columns) if j not in set(kept)]
     if not dropped:
         return kept, []
-    noun = "column" if len(dropped) == 1 else "columns"
+    noun, listed = "column" if len(dropped) == 1 else "columns", list_some(dropped, _MANY)
     message = Message(
         code="rank_deficient",
         severity="note",
-        what=f"The fixed-effects matrix is rank deficient: {len(dropped)} {noun} dropped ({', '.join(dropped)}).",
+        what=f"The fixed-effects matrix is rank deficient: {len(dropped)} {noun} dropped ({listed}).",
         how="They depend on earlier columns; leave them out of the formula to silence this.",
     )
     warn_user(str(message), RankDeficiencyWarning)
@@ -124,7 +143,7 @@ def check_scales(X: FloatArray, columns: Sequence[str]) -> list[Message]:
         far += [f(positive, key=positive.__getitem__) for f in (min, max)]
     if not far:
         return []
-    listed = ", ".join(f"{name} (SD {spread[name]:.3g})" for name in dict.fromkeys(far))
+    listed = list_some([f"{name} (SD {spread[name]:.3g})" for name in dict.fromkeys(far)], _MANY)
     message = Message(
         code="scale",
         severity="warning",

@@ -34,14 +34,22 @@ class Coding:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A request for a coding: its kind and, for treatment contrasts, the base level."""
+    """A request for a coding: its kind and, for treatment contrasts, the base level or its position from 1."""
 
     kind: str
     base: object = None
+    position: float | None = None
+    count: object = None
 
-    def __call__(self, base: object = None, *, reference: object = None) -> Contrast:
-        """Return the same kind with a base level: ``contr.treatment("b")``, patsy's ``Treatment(reference="b")``."""
-        return Contrast(self.kind, base if reference is None else reference)
+    def __call__(self, first: object = None, base: object = None, *, reference: object = None) -> Contrast:
+        """Return the same kind with a base level.
+
+        ``contr.treatment("b")`` and patsy's ``Treatment(reference="b")`` name the level; R's
+        ``contr.treatment(5, base=2)`` has the number of levels first and counts to the base.
+        """
+        if first is not None and isinstance(base, int | float):
+            return Contrast(self.kind, position=base, count=first)
+        return Contrast(self.kind, next((level for level in (reference, base, first) if level is not None), None))
 
 
 def level_text(level: object) -> str:
@@ -66,6 +74,18 @@ def _level_names(levels: pd.Index, mark: str, kept: list[int]) -> tuple[tuple[st
         tuple(f"[{mark}{level_text(levels[i])}]" for i in kept),
         tuple(r_level_text(levels[i]) for i in kept),
     )
+
+
+def _level_at(levels: pd.Index, contrast: Contrast, name: str) -> object:
+    """Return the base level, given by its position or by its name."""
+    at, m = contrast.position, len(levels)
+    if at is None:
+        return contrast.base
+    if isinstance(contrast.count, int | float) and contrast.count != m:
+        raise DataError(f"the contrasts of {name!r} are for {contrast.count:g} levels, but it has {m}")
+    if at not in range(1, m + 1):
+        raise DataError(f"the base {at:g} of {name!r} must be a position from 1 to {m}, or a level in quotes")
+    return levels[int(at) - 1]
 
 
 def treatment(levels: pd.Index, base: object = None) -> Coding:
@@ -168,7 +188,7 @@ def coding(levels: pd.Index, contrast: Any, name: str) -> Coding:
     if not isinstance(contrast, Contrast):
         return _custom(levels, contrast, name)
     if contrast.kind == "treatment":
-        return treatment(levels, contrast.base)
+        return treatment(levels, _level_at(levels, contrast, name))
     if contrast.kind not in _KINDS:
         raise ParameterError(
             f"unknown contrasts {contrast.kind!r} for {name!r}; use treatment, sum, helmert, poly or a matrix"

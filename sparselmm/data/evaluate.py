@@ -16,6 +16,7 @@ from sparselmm.data.columns import Factor, is_missing, list_some, logical, to_co
 from sparselmm.data.contrasts import Contrast, level_text
 from sparselmm.data.frame import Frame
 from sparselmm.data.labels import check_order
+from sparselmm.data.summaries import learned
 from sparselmm.data.texts import with_trouble
 from sparselmm.data.transforms import CONSTANTS, ELEMENTWISE, FUNCTIONS, Basis, State, Value, as_factor, numbers
 from sparselmm.exceptions import DataError, FormulaError, SparseLMMError
@@ -30,11 +31,14 @@ _COMPARISON: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _NUMPY_EXTRA: dict[str, Callable[..., Any]] = {"round": np.round, "clip": np.clip}
+_LONG = 10
 _NO_SUCH = {
     "s": "smooth terms are not part of this package: use bs(x, df=...) or cs(x, df=...)",
     "Surv": "survival responses are not supported",
     "cbind": "fit one response at a time",
+    "dummy": "write as.numeric(f == 'level')",
 }
+_NO_CONTRASTS = ("Diff", "SAS", "contr.SAS", "contr.sdif", "Simple", "Scan")
 
 
 class Evaluator:
@@ -142,7 +146,12 @@ class Evaluator:
             return self._outside(self.context[name], name)
         if name in CONSTANTS:
             return CONSTANTS[name]
-        raise DataError(f"column {name!r} is not in the data; {self.frame.suggestion(name)}")
+        if name in _NO_CONTRASTS:
+            raise FormulaError(f"the contrasts {name} are not available; use treatment, sum, helmert, poly or a matrix")
+        hint = self.frame.suggestion(name)
+        if hint.startswith("the columns are"):
+            hint += f"; a variable of your own goes in context={{{name!r}: ...}}"
+        raise DataError(f"column {name!r} is not in the data; {hint}")
 
     def _outside(self, value: Any, name: str) -> Any:
         """Return something from ``context=`` in the forms used here."""
@@ -174,6 +183,8 @@ class Evaluator:
             return logical(member[factor.codes])
         if op in ("&", "|", "&&", "||"):
             return _both_or_either(op[0], self._truth(left, node), self._truth(right, node))
+        if op == ":" and isinstance(left, float) and isinstance(right, float):
+            raise FormulaError(f"the sequence {render(node)} must be written out: {_sequence(left, right)}")
         if op == ":":
             raise FormulaError(f"':' inside {render(node)} would be a sequence in R; use interaction(a, b) for factors")
         if op not in _ARITHMETIC:
@@ -213,18 +224,25 @@ class Evaluator:
         kwargs = {key.replace(".", "_"): self._value(value) for key, value in node.kwargs}
         name = node.func
         if name in self.context:
-            return self._call_outside(name, args, kwargs)
+            return self._call_outside(node, args, kwargs)
         if name in FUNCTIONS:
             return self._call_table(node, args, kwargs)
         ufunc = ELEMENTWISE.get(name) or self._numpy(name)
         if ufunc is None:
             if isinstance(CONSTANTS.get(name), Contrast):
-                return CONSTANTS[name](*args, **kwargs)
+                return self._contrast(node, args, kwargs)
             raise FormulaError(self._unknown_function(node))
         if kwargs or len(args) != getattr(ufunc, "nin", len(args)):
             raise FormulaError(f"{render(node)}: {name}() takes {getattr(ufunc, 'nin', 'other')} argument(s)")
         with np.errstate(all="ignore"):
             return self._floats(ufunc(*(numbers(a, f"{name}()") for a in args)))
+
+    def _contrast(self, node: Call, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        try:
+            return CONSTANTS[node.func](*args, **kwargs)
+        except TypeError:
+            what = f"{render(node)}: name the base level, as in {node.func}('b'), or count to it, as in R"
+            raise FormulaError(f"{what} ({node.func}(3, base=2))") from None
 
     def _numpy(self, name: str) -> Callable[..., Any] | None:
         """Return an elementwise numpy function by its qualified name; nothing else of numpy is reachable."""
@@ -254,10 +272,11 @@ class Evaluator:
         except ValueError as error:
             raise DataError(f"{key}: {error}") from error
         except (TypeError, IndexError, AttributeError) as error:
-            raise FormulaError(f"{key}: {str(error).replace('()', '', 1)}") from error
+            text = str(error).replace(f"{getattr(FUNCTIONS[node.func], '__name__', '')}()", f"{node.func}()")
+            raise FormulaError(f"{key}: {text}") from error
 
-    def _call_outside(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        function = self.context[name]
+    def _call_outside(self, node: Call, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        name, function = node.func, self.context[node.func]
         if not callable(function):
             raise FormulaError(f"{name} in context= is not a function")
         result = function(*(self._for_outside(a) for a in args), **kwargs)
@@ -265,6 +284,9 @@ class Evaluator:
             self.frame
         ):
             raise DataError(f"{name}() from context= returned {len(result)} values for {len(self.frame)} rows")
+        if isinstance(result, float | int | np.number) and not isinstance(result, bool):
+            # one number for a column, such as its mean: new rows are held against the same one
+            return learned(self.state.setdefault(render(node), {}), lambda: float(result))
         return self._outside(result, f"{name}()")
 
     def _for_outside(self, value: Any) -> Any:
@@ -282,8 +304,16 @@ class Evaluator:
             return f"the function {node.func}() in {render(node)} is not available: {_NO_SUCH[node.func]}"
         known = [*FUNCTIONS, *ELEMENTWISE, *self.context]
         near = difflib.get_close_matches(node.func, known, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else "pass your own functions by context={'name': function}"
+        own = f"a function of your own goes in context={{{node.func!r}: {node.func}}}"
+        hint = f"did you mean {' or '.join(near)}? Otherwise {own}" if near else own
         return f"the function {node.func}() in {render(node)} is not known; {hint}"
+
+
+def _sequence(first: float, last: float) -> str:
+    """Return R's ``first:last`` as ``c(...)``, long ones shortened."""
+    step = 1 if last >= first else -1
+    numbers = [f"{first + step * i:g}" for i in range(int(abs(last - first)) + 1)]
+    return f"c({', '.join(numbers if len(numbers) <= _LONG else [*numbers[:3], '...', numbers[-1]])})"
 
 
 def _both_or_either(op: str, a: Factor, b: Factor) -> Factor:

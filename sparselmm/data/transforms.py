@@ -22,6 +22,7 @@ from sparselmm.data.columns import (
     logical,
 )
 from sparselmm.data.contrasts import Contrast, level_text, r_level_text
+from sparselmm.data.summaries import SUMMARIES
 from sparselmm.data.texts import numbers_of, with_trouble
 from sparselmm.exceptions import DataError, FormulaError
 
@@ -92,9 +93,13 @@ def as_factor(value: Any, where: str) -> Factor:
 
 
 def make_factor(
-    state: State, x: Any, levels: Sequence[Any] | None = None, labels: Sequence[Any] | None = None
+    state: State,
+    x: Any,
+    levels: Sequence[Any] | None = None,
+    labels: Sequence[Any] | None = None,
+    ordered: bool = False,
 ) -> Factor:
-    """R's ``factor()``: levels sorted unless given; values outside the levels are missing."""
+    """R's ``factor()``: levels sorted unless given; values outside them are missing; ``ordered`` changes nothing."""
     factor = as_factor(x, "factor()").drop_unused()
     if levels is None:
         levels = state.setdefault("levels", list(factor.levels))
@@ -119,9 +124,15 @@ def relevel(state: State, x: Any, ref: Any) -> Factor:
     return Factor(lookup[factor.codes], factor.levels[order], factor.contrast)
 
 
-def with_contrast(state: State, x: Any, contrast: Any = None, levels: Sequence[Any] | None = None) -> Factor:
-    """``C(f, contr.sum)``: a factor with a coding of its own."""
+def with_contrast(
+    state: State, x: Any, contrast: Any = None, levels: Sequence[Any] | None = None, base: Any = None
+) -> Factor:
+    """``C(f, contr.sum)``: a factor with a coding of its own; ``base`` of treatment contrasts counts from 1."""
     factor = make_factor(state, x, levels) if levels is not None else as_factor(x, "C()")
+    if base is not None:
+        if contrast is not None and getattr(contrast, "kind", None) != "treatment":
+            raise FormulaError("C(): base is for treatment contrasts")
+        contrast = Contrast("treatment", base) if isinstance(base, str) else Contrast("treatment", position=base)
     return Factor(factor.codes, factor.levels, contrast)
 
 
@@ -301,6 +312,8 @@ def _stateful(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             return _without_values(state[NAMES], len(values))
         if values.ndim != 1 or not present.any():
             raise DataError(f"{name}() needs one column with values")
+        if any(isinstance(a, np.ndarray | Factor) for a in args):
+            raise FormulaError(f"{name}() takes one column here; write a term for each, and their product with ':'")
         args = tuple(np.asarray(a, dtype=np.float64) if isinstance(a, list) else _whole(a) for a in args)
         kwargs = {k: np.asarray(v, dtype=np.float64) if isinstance(v, list) else _whole(v) for k, v in kwargs.items()}
         try:
@@ -347,7 +360,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "factor": make_factor, "as.factor": make_factor, "ordered": make_factor, "as.character": as_character,
     "relevel": relevel, "C": with_contrast, "interaction": interaction, "cut": cut, "as.numeric": as_numeric,
     "as.integer": as_integer, "ifelse": if_else, "is.na": is_na, "I": identity, "c": collect, "log": log,
-    "round": round_to,
+    "round": round_to, **SUMMARIES,
     "ns": _stateful("ns", _natural_spline),
     **{name: _stateful(name, _formulaic(name)) for name in _FORMULAIC},
 }  # fmt: skip

@@ -72,6 +72,8 @@ def _strip(node: Node, parts: Parts, top: bool = False) -> Node | None:
         case Binary("-", left, right):
             _refuse_special(right, "be subtracted in a model formula; leave it out (or use update)")
             return _rejoin(node, _strip(left, parts, top), right)
+        case Binary("*" | ":" | "/" | "%in%", left, Unary("+" | "-", operand)) if is_bar(unwrap(operand)):
+            raise FormulaError(f"nothing stands on the right of {node.op!r} in {render(left)} {node.op} ...")
         case Binary("*" | ":" | "/" | "%in%", left, right):
             return _rejoin(node, _strip(left, parts), _strip(right, parts))
         case Binary("^", left, right):

@@ -94,6 +94,8 @@ class _Reader:
             return Name(token.value, start=token.start, end=token.end)
         if token.value == "(":
             inner = self.expression()
+            if self.current.kind == "op" and self.current.value == ",":
+                raise self.error(self.current, "a list of values is written c(1, 2)")
             end = self.expect(")", token).end
             return Paren(inner, start=token.start, end=end)
         what = "the formula ends" if token.kind == "end" else f"{token.value!r} stands"

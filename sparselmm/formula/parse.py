@@ -12,6 +12,8 @@ from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, names, render, sum_of, walk
 from sparselmm.formula.spec import ModelSpec
 
+_COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
+
 
 def parse_formula(formula: str, columns: Sequence[str] | None = None) -> ModelSpec:
     """Return what an lme4-style model formula says.
@@ -51,6 +53,7 @@ def _parse(formula: str, columns: tuple[str, ...] | None) -> ModelSpec:
     _check_response(response)
     parts = split_parts(rhs)
     if not parts.bars:
+        _refuse_comparison(unwrap(rhs), formula)
         raise FormulaError(
             f"No random effects terms in the formula {formula.strip()!r}: add at least one, for example (1 | group)"
         )
@@ -59,12 +62,32 @@ def _parse(formula: str, columns: tuple[str, ...] | None) -> ModelSpec:
     else:
         taken = set(names(response))
         fixed = str(expand_terms(substitute_dot(parts.fixed, _all_columns(columns, taken))))
+    random = tuple(term for bar in parts.bars for term in random_terms(bar))
+    for term in random:
+        if render(unwrap(response)) in term.grouping:
+            raise FormulaError(f"the grouping factor of {term.source} is the response; group by another column")
     return ModelSpec(
         response=render(response),
         fixed=fixed,
-        random=tuple(term for bar in parts.bars for term in random_terms(bar)),
+        random=random,
         offsets=tuple(render(offset) for offset in parts.offsets),
         source=formula.strip(),
+    )
+
+
+def _refuse_comparison(node: Node, formula: str) -> None:
+    """Refuse a comparison that takes in the terms beside it: ``x > 4 + (1 | g)`` compares ``x`` with a sum."""
+    if not isinstance(node, Binary) or node.op not in _COMPARISONS or not any(map(is_bar, walk(node))):
+        return
+    left, right = node.left, node.right
+    while isinstance(left, Binary) and left.op in "+-":
+        left = left.right
+    while isinstance(right, Binary) and right.op in "+-":
+        right = right.left
+    meant = render(Binary(node.op, left, right))
+    raise FormulaError(
+        f"in the formula {formula.strip()!r} everything on the two sides of {node.op} is compared, the random terms "
+        f"included; a comparison goes in I(...): I({meant})"
     )
 
 

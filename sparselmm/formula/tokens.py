@@ -21,13 +21,16 @@ _TOKEN = re.compile(
 )
 _HINTS = {
     "$": "write the column's name alone; columns are looked up in the data",
-    "[": "indexing is not part of the formula language; make a column first",
+    "[": "indexing is not part of the formula language; make a column first, and write a list of values as c(1, 2)",
     "{": "braces are not part of the formula language; wrap arithmetic in I(...)",
     "`": "a back-tick is not closed",
     "'": "a quote is not closed",
     '"': "a quote is not closed",
     "@": "the formula language has no '@'",
-    "%": "an operator such as %in% is not closed",
+    "%": "an operator such as %in% is not closed; the remainder of a division is %%",
+    **dict.fromkeys("‐‑‒–—−", "this is another character than the minus sign '-'"),
+    **dict.fromkeys("“”„‘’", "these are not the quotes of a program; write \" or '"),
+    "×": "this is another character than '*'",
 }
 _ODD = "names with such characters go in backticks"
 _ESCAPES = {"n": "\n", "t": "\t"}
@@ -59,6 +62,8 @@ def tokenize(source: str) -> list[Token]:
             char = source[position]
             raise error_at(source, position, f"cannot read {char!r} in the formula: {_HINTS.get(char, _ODD)}")
         kind = str(found.lastgroup)
+        if kind == "op" and source.startswith("//", position):
+            raise error_at(source, position, "cannot read '//' in the formula: whole-number division is %/%")
         if kind != "space":
             tokens.append(_token(kind, found.group(), found.start(), found.end()))
         position = found.end()

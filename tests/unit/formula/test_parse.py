@@ -204,6 +204,18 @@ def test_dot_quotes_odd_names():
         ("y ~ f('a) + (1|g)", "quote is not closed"),
         ("y ~ x # comment", "such characters go in backticks"),
         ("y ~ log(x, base=2, 3) + (1|g)", "positional argument follows"),
+        ("y ~ x > 4 + (1|g)", r"a comparison goes in I\(\.\.\.\): I\(x > 4\)"),
+        ("y ~ z + x == 'a' + f - w + (1|g)", r"I\(x == 'a'\)"),
+        ("y ~ x* + (1|g)", r"nothing stands on the right of '\*' in x \*"),
+        ("y ~ x + (1|y)", "is the response"),
+        ("y ~ x + (1|y:g)", "is the response"),
+        ("log(y) ~ x + (1|log(y))", "is the response"),
+        ("y ~ C(x, levels=[7,6]) + (1|g)", r"list of values as c\(1, 2\)"),
+        ("y ~ bs(x, knots=(2,4)) + (1|g)", r"list of values is written c\(1, 2\)"),
+        ("y ~ I(x//2) + (1|g)", "whole-number division is %/%"),
+        ("y ~ I(x%2) + (1|g)", "remainder of a division is %%"),
+        ("y ~ x – 1 + (1|g)", "another character than the minus sign"),
+        ("y ~ C(f, “a”) + (1|g)", "not the quotes of a program"),
     ],
 )
 def test_errors(formula, message):
