@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -80,19 +81,20 @@ def random_table(content: SummaryContent, digits: int) -> Table:
 
 
 def fixed_table(coefficients: Coefficients, digits: int) -> Table:
-    """Return the fixed effects; with df, p-values and stars when tests are there."""
+    """Return the fixed effects, with df, p-values and stars when there are tests: z tests where no df is finite."""
     c = coefficients
+    letter = "z" if c.df is not None and all(map(math.isinf, c.df)) else "t"
     columns = [*format_coefficients((c.estimate, c.std_error), digits)]
     header = ["", "Estimate", "Std. Error"]
-    if c.df is not None:
+    if c.df is not None and letter == "t":
         columns.append(format_df(c.df))
         header.append("df")
     columns.append(format_statistic(c.statistic, digits))
-    header.append("t value")
+    header.append(f"{letter} value")
     align = "l" + "r" * len(columns)
     if c.p_value is not None:
         columns += [format_p(c.p_value, digits), [stars(p) for p in c.p_value]]
-        header += ["Pr(>|t|)", ""]
+        header += [f"Pr(>|{letter}|)", ""]
         align += "rl"
     return Table(tuple(header), tuple(zip(c.names, *columns)), align)
 
