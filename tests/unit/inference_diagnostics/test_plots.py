@@ -116,6 +116,13 @@ def test_panels_for_coefficients_and_levels(sleep):
     assert list(sleep.plot.caterpillar(ax=axes)) == list(axes)
 
 
+def test_fitted_lines_take_the_only_numeric_variable(few):
+    assert few.plot.fitted_lines().get_xlabel() == "edu"
+    two = slm.lmer("Reaction ~ Days + z + (1 | Subject)", slm.load_dataset("sleepstudy").assign(z=np.arange(180.0)))
+    with pytest.raises(ParameterError, match="need a numeric variable; there are Days, z"):
+        two.plot.fitted_lines()
+
+
 def test_fitted_lines_go_through_the_fitted_values(few):
     ax = few.plot.fitted_lines("edu", "classroom")
     data, levels = slm.load_dataset("score_parentedu_byclass"), few.ranef()["classroom"].index
