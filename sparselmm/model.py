@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import Centred, Unstructured, make_structure
@@ -79,6 +80,10 @@ class Problem:
         parameters = ParameterMap(tuple(structures))
         engine = Engine(crossproducts, parameters, partial(make_system, name=solver, control=control))
         return cls(design, engine, solver, control)
+
+    def solving(self, solver: str | None) -> dict[str, Any]:
+        """Return the arguments of a changed model solved in this way; exact solvers take no control."""
+        return {"solver": solver, "control": None if solver in SYSTEMS else self.control}
 
     def with_response(self, y: FloatArray) -> Problem:
         """Return the same problem for another response, (n,)."""

@@ -29,7 +29,6 @@ from sparselmm.exceptions import DataError, Message, ParameterError
 from sparselmm.formula import update_formula
 from sparselmm.frames import by_row, coefficients_by_label
 from sparselmm.inference.audit import logdet_error
-from sparselmm.linalg import SYSTEMS
 from sparselmm.model import Problem, evaluate_at, fit_problem
 from sparselmm.optimize import OptimizerReport
 from sparselmm.report import Summary, summarize
@@ -345,8 +344,7 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
             raise ParameterError("a model made from arrays has no formula to update")
         text = self.formula if formula is None else update_formula(self.source.spec, formula)
         table = self.source.table() if data is None else data
-        solver = changes.get("solver", self.problem.solver)
-        solving = {"solver": solver, "control": None if solver in SYSTEMS else self.problem.control}
+        solving = self.problem.solving(changes.get("solver", self.problem.solver))
         arguments = {**self.source.arguments, **solving, **changes}
         fitting = {key: arguments.pop(key) for key in ("start", "optimizer", "verbose") if key in arguments}
         if subset is not None:

@@ -102,10 +102,14 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     """
     tree = read_tree(path)
     try:
-        terms = stored_terms(tree)
-        return FittedModel(tree, terms, stored_effects(tree, terms), **{name: tree["facts"][name] for name in FACTS})
+        return _fitted(tree)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{str(path)!r} is not a valid model: {type(error).__name__} {error}") from error
+
+
+def _fitted(tree: Mapping[str, Any]) -> FittedModel:
+    terms = stored_terms(tree)
+    return FittedModel(tree, terms, stored_effects(tree, terms), **{name: tree["facts"][name] for name in FACTS})
 
 
 @method_hints(FIT_ARGUMENTS, EVERYWHERE)
@@ -139,6 +143,9 @@ class FittedModel(Predictor):
     dropped_columns: tuple[str, ...]
     messages: tuple[Message, ...]
     r_names: dict[str, str]
+
+    def __reduce__(self) -> tuple[Any, tuple[Mapping[str, Any]]]:
+        return _fitted, (dict(self.tree),)
 
     def _effects(self) -> Effects:
         return self.effects

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -335,3 +337,13 @@ def test_trees_come_back_as_they_were(tmp_path):
     assert found["scalar"] == 0.1
     with pytest.raises(ValueError, match="read-only"):
         found["big"][0, 0] = 1.0
+
+
+def test_a_loaded_model_can_be_pickled_and_copied(tmp_path):
+    fit = slm.lmer("y ~ x + (x | g)", DATA)
+    fit.save(tmp_path / "m.slmm", include="variances")
+    model = slm.load(tmp_path / "m.slmm")
+    expected = model.predict(DATA.head(5), se=True)
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        pd.testing.assert_frame_equal(again.predict(DATA.head(5), se=True), expected)
+        assert str(again.summary()) == str(model.summary())
