@@ -354,7 +354,9 @@ def _theta(values: npt.ArrayLike) -> FloatArray:
 
 def _column_names(data: Any) -> list[str] | None:
     """Return the column names that ``.`` in a formula stands for."""
-    columns = getattr(data, "column_names", None) or getattr(data, "columns", None)
+    # polars warns when a lazy frame is asked for its columns
+    schema = getattr(data, "collect_schema", None)
+    columns = schema().names() if schema else getattr(data, "column_names", None) or getattr(data, "columns", None)
     if columns is None and isinstance(data, Mapping):
         columns = data.keys()
     return None if columns is None else [str(c) for c in columns]

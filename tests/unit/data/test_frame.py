@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import make_data
 
+import sparselmm as slm
 from sparselmm.data import build_design
 from sparselmm.data.columns import Factor, to_column, to_grouping
 from sparselmm.data.frame import as_frame
@@ -197,3 +199,12 @@ def test_arrow_types_without_use():
     assert np.isnan(table.column("n")).all()
     with pytest.raises(DataError, match="is not"):
         as_frame(d.column("d"))
+
+
+def test_a_lazy_frame_is_read_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = slm.lmer("y ~ x + (1 | g)", polars().lazy())
+    assert fit.params["x"] == pytest.approx(slm.lmer("y ~ x + (1 | g)", frame()).params["x"])
+    dotted = polars().select("y", "x", "g").lazy()
+    assert slm.LinearMixedModel.from_formula("y ~ . - g + (1 | g)", dotted).fit().params.index[1] == "x"
