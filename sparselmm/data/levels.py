@@ -12,6 +12,7 @@ from sparselmm.data.texts import is_written_number, number_trouble
 from sparselmm.exceptions import Message
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Name
+from sparselmm.formula.nodes import names as names_in
 
 MANY_TEXTS = 10
 MANY_CODES = 20
@@ -59,7 +60,7 @@ def check_names(text: str, levels: pd.Index, most: int = MOST_NAMES) -> Iterator
     groups = [names for names in alike.values() if len(names) > 1]
     blanks = [names for names in groups if len({_plain(name) for name in names}) < len(names)]
     cases = [names for names in groups if names not in blanks and all(map(_usual_case, names))]
-    column = f"data[{text.strip('`')!r}]"
+    column = f"data[{next(iter(names_in(parse_expression(text))), text)!r}]"
     remedies = (("blanks", blanks, "strip()"), ("upper and lower case", cases, "lower()"))
     for difference, found, method in remedies:
         if found:

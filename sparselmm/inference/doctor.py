@@ -14,6 +14,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.data.levels import check_names
 from sparselmm.exceptions import Message
+from sparselmm.formula.nodes import Name, render
 from sparselmm.inference.checkup import (
     check_coefficients,
     check_fixed,
@@ -135,9 +136,9 @@ def diagnose_design(design: Design, title: str) -> Diagnosis:
             found += check_coefficients(term)
     for label in {t.label: t for t in design.terms if isinstance(t, GroupedTerm)}.values():
         found += check_levels(label)
-        if ":" not in label.label:
+        if not set(label.label) & set(":("):
             # a fit looks at fewer names
-            found += check_names(label.label, label.levels, most=label.m)
+            found += check_names(render(Name(label.label)), label.levels, most=label.m)
     found += check_fixed_groups(design)
     found += check_fixed(design)
     if any(f.code == "confounded_terms" for f in found):

@@ -125,6 +125,13 @@ def test_levels_that_differ_only_by_blanks_or_case(data, levels, what, right):
     assert "similar_levels" in slm.diagnose(f"y ~ {right}", odd).codes
 
 
+def test_the_remedy_names_the_column_once(data):
+    odd = data.rename(columns={"g": "my g"}).assign(**{"my g": np.resize(["u", "v", "v "], 60)})
+    with pytest.warns(DataWarning, match=r"data\['my g'\] = data\['my g'\]\.str\.strip\(\)"):
+        messages(odd, "factor(`my g`) + (1 | `my g`)")
+    assert slm.diagnose("y ~ x + (1 | `my g`)", odd).codes.count("similar_levels") == 1
+
+
 @pytest.mark.parametrize("levels", [["AA", "Aa", "aA"], ["AaBb", "Aabb"], ["a", "A"], ["left", "right"]])
 def test_other_names_are_no_finding(levels):
     assert not list(check_names("c", pd.Index(levels)))
