@@ -193,6 +193,12 @@ def coding(levels: pd.Index, contrast: Any, name: str) -> Coding:
         raise ParameterError(
             f"unknown contrasts {contrast.kind!r} for {name!r}; use treatment, sum, helmert, poly or a matrix"
         )
+    if contrast.position is not None or contrast.base not in (None, len(levels)):
+        given = contrast.base if contrast.position is None else contrast.position
+        raise ParameterError(
+            f"contr.{contrast.kind} of {name!r} takes no base level ({given!r}); only contr.treatment has one, and "
+            "factor(x, levels=c(...)) sets the order of the levels"
+        )
     return _KINDS[contrast.kind](levels)
 
 

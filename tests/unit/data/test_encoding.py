@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sparselmm.data import build_design
-from sparselmm.exceptions import DataError
+from sparselmm.exceptions import DataError, ParameterError
 from sparselmm.formula import parse_formula
 
 FORMULAS = [
@@ -140,3 +140,11 @@ def test_names_and_values_are_formulaic_s(fixed, data):
     assert encoding.fixed.columns == tuple(expected.columns)
     X = encoding.apply_fixed(data)
     np.testing.assert_allclose(X, expected[list(encoding.columns)], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("text", ['contr.sum("b")', 'Sum("b")', "contr.helmert(3, base=2)", "contr.sum(4)"])
+def test_a_base_level_is_refused_where_there_is_none(text):
+    data = pd.DataFrame({"y": np.arange(12.0) ** 2, "f": list("abc") * 4, "g": [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]})
+    with pytest.raises(ParameterError, match="takes no base level"):
+        build_design(parse_formula(f"y ~ C(f, {text}) + (1 | g)"), data)
+    build_design(parse_formula("y ~ C(f, contr.sum(3)) + (1 | g)"), data)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import sparselmm as slm
+from sparselmm.compare_r import RNotAvailableError
 from sparselmm.data import build_design
 from sparselmm.data.texts import numbers_of
 from sparselmm.exceptions import DataError
@@ -103,7 +104,7 @@ def test_a_text_entry_without_number_is_missing(table):
 def test_r_gets_text_as_text(table):
     formula = "y ~ as.numeric(t) + I(as.numeric(t) > 6) + (1|g)"
     if shutil.which("Rscript") is None:
-        with pytest.raises(slm.exceptions.RNotAvailableError):
+        with pytest.raises(RNotAvailableError):
             slm.compare_with_r(formula, table)
         return
     comparison = slm.compare_with_r(formula, table)
