@@ -114,7 +114,7 @@ def _r_spelling(name: str) -> str:
 
 def _key(name: str) -> str:
     text = re.sub(r"[\s`]", "", name).replace("**", "^").replace("True", "TRUE").replace("False", "FALSE")
-    text = re.sub(r"(?<![\w.])(?:np|numpy)\.", "", text)
+    text = re.sub(r"(?<![\w.])(?:np[._]|numpy\.)", "", text)
     return re.sub(r"(?<![\w.])C\(", "factor(", text)
 
 

@@ -12,12 +12,18 @@ __all__ = ["REPETITIONS", "SECONDS_TO_SPEND", "RModel", "r_formula", "write_r_sc
 
 _SPELLINGS = (
     (re.compile(r"\*\*"), "^"),
+    (re.compile(r"(?<![\w.])(?:np|numpy)\.(?=(?:std|var)\()"), "np_"),
     (re.compile(r"(?<![\w.])(?:np|numpy)\.(?=\w+\()"), ""),
     (re.compile(r"(?<![\w.])C\(\s*([\w.]+|`[^`]*`)\s*\)"), r"factor(\1)"),
     # R's relevel() refuses text
     (re.compile(r"(?<![\w.])relevel\(\s*([\w.]+|`[^`]*`)\s*,"), r"relevel(factor(\1),"),
     (re.compile(r"(?<![\w.])True(?!\w)"), "TRUE"),
     (re.compile(r"(?<![\w.])False(?!\w)"), "FALSE"),
+)
+
+# numpy divides by n where R divides by n - 1
+_NUMPY = (
+    "np_var <- function(x) mean((x - mean(x, na.rm = TRUE))^2, na.rm = TRUE)\nnp_std <- function(x) sqrt(np_var(x))"
 )
 
 # Numbers are written with 17 significant digits, what is not finite as null.
@@ -156,6 +162,7 @@ def write_r_script(model: RModel, table: ExchangeTable, data_path: str | None, o
         "# all factors get treatment contrasts, ordered ones too\n"
         'options(contrasts = c("contr.treatment", "contr.treatment"))',
         '# the levels of text in code-point order, in any locale\ninvisible(Sys.setlocale("LC_COLLATE", "C"))',
+        *([_NUMPY] if "np_" in r_formula(model.formula) else []),
         _read(table, data_path),
         _fit(model),
         _JSON_WRITER,

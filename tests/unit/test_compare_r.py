@@ -172,6 +172,7 @@ def _live(formula, data, **options):
         (SLEEPSTUDY, "sleepstudy", {}),
         ("Reaction ~ Days + I(Days**2) + (1 | Subject) + (0 + Days | Subject)", "sleepstudy", {"reml": False}),
         ("Reaction ~ Days + (Days || Subject)", "sleepstudy", {}),
+        ("Reaction ~ I((Days - mean(Days)) / np.std(Days)) + (1 | Subject)", "sleepstudy", {}),
         ("angle ~ recipe * temperature + (1 | recipe:replicate)", "cake", {}),
         ("score ~ Machine + (0 + Machine | Worker)", "Machines", {"tight": True}),
         ("strength ~ 1 + (1 | batch/cask)", "Pastes", {}),
