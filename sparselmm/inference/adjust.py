@@ -8,7 +8,15 @@ from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.distributions import t_quantile, t_tail
 
-ADJUSTMENTS = ("tukey", "holm", "bonferroni", "sidak", "fdr", "none")
+NAMES = {
+    "tukey": "Tukey",
+    "holm": "Holm",
+    "bonferroni": "Bonferroni",
+    "sidak": "Šidák",
+    "fdr": "Benjamini and Hochberg",
+}
+ADJUSTMENTS = (*NAMES, "none")
+INTERVALS = {name: "bonferroni" if name in ("holm", "fdr") else name for name in NAMES}  # these two have none
 NEARLY_NORMAL = 1e5
 
 
@@ -65,5 +73,5 @@ def adjusted_quantile(level: float, df: FloatArray, adjust: str, n_means: int) -
         for nu in np.unique(df[~np.isnan(df)]):
             out[df == nu] = studentized_range.ppf(level, n_means, min(float(nu), NEARLY_NORMAL)) / np.sqrt(2.0)
         return out
-    single = {"none": level, "sidak": level ** (1.0 / r)}.get(adjust, 1.0 - (1.0 - level) / r)
-    return t_quantile(single, df)
+    single = {"none": level, "sidak": level ** (1.0 / r), "bonferroni": 1.0 - (1.0 - level) / r}
+    return t_quantile(single[INTERVALS.get(adjust, adjust)], df)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.inference.adjust import adjusted_p, adjusted_quantile, check_adjust
+from sparselmm.inference.adjust import INTERVALS, NAMES, adjusted_p, adjusted_quantile, check_adjust
 from sparselmm.inference.emmeans import ContrastKind, MarginalMeans, contrast_rows, mean_labels
 from sparselmm.inference.tables import check_level, t_table
 from sparselmm.inference.wald import TestMethod
@@ -136,5 +136,6 @@ def emmeans_tables(
         return EMMeans(table, None, tuple(notes))
     compared, used = contrasts_table(method, means, contrasts, specs, by, adjust, level)
     if used != "none":
-        notes.append(f"p-values and intervals of contrasts adjusted by the method of {used}")
+        intervals = NAMES[INTERVALS[used]]
+        notes.append(f"p-values of contrasts adjusted by the method of {NAMES[used]}, intervals by that of {intervals}")
     return EMMeans(table, compared, tuple(notes))
