@@ -36,6 +36,7 @@ from sparselmm.linalg.system import grouped_products
 WIDTH = 16
 SINGLE_CELLS = 2_000_000  # designs with fewer cells are worked on in double precision throughout
 FORM_TOLERANCE = 1e-5  # of the aimed standard error
+FORM_ROUNDING = 1e-10  # deviance units, whatever the aim: a form is no better known
 SOLVE_TOLERANCE = {4: 1e-5, 8: 1e-6}
 FORM_RELATIVE = 1e-7  # residual of solutions of which nothing but quadratic forms is wanted
 QUIET = 0.25  # share of the aimed standard error that known directions may leave to the probes
@@ -205,7 +206,7 @@ class IterativeSystem:
 
     def _batch(self, B: AnyArray, random: bool) -> Batch:
         U, Y = self._reduced.raw(B)
-        tolerance = FORM_TOLERANCE * self.control.standard_error, SOLVE_TOLERANCE[B.itemsize]
+        tolerance = max(FORM_TOLERANCE * self.control.standard_error, FORM_ROUNDING), SOLVE_TOLERANCE[B.itemsize]
         found = lanczos(self._reduced.apply, B, self._reduced.finish(Y.copy()), self._order, *tolerance)
         return Batch(B, found.X, U, Y, found.forms, found.tridiagonals, random)
 

@@ -105,3 +105,13 @@ def test_control_is_not_for_exact_solvers(solver):
     with pytest.raises(ParameterError, match=f"solver='{solver}' is exact"):
         slm.lmer(FORMULAS["slopes"], data(), solver=solver, control=slm.IterativeControl())
     assert slm.lmer(FORMULAS["slopes"], data(), control=slm.IterativeControl()).converged
+
+
+def test_an_aim_below_rounding_costs_no_more_steps():
+    control = slm.IterativeControl(standard_error=1e-12, max_probes=16, max_deflation=32)
+    with pytest.warns(slm.exceptions.ConvergenceWarning):
+        found = slm.lmer(FORMULAS["slopes"], data(), solver="iterative", control=control)
+    with found.problem.engine.locked() as pls:
+        pls.factor(pls.parameters.templates(found.result.par))
+        steps = max(len(batch.tridiagonals.alpha) for batch in pls.system._batches)
+    assert steps < 40
