@@ -217,3 +217,18 @@ def test_interruption(monkeypatch, where, kind):
             onward = model.fit(start=error.best_theta, optimizer="newton")
             np.testing.assert_allclose(onward.theta, expected.theta, rtol=1e-3)
             assert np.isfinite(error.best_criterion)
+
+
+def test_a_regular_design_with_few_directions():
+    """Every level of a meets the same number of levels of b: the vector that deflation starts from is exact."""
+    rng = np.random.default_rng(0)
+    a = np.repeat(np.arange(400), 3)
+    b = (a + np.tile([0, 1, 7], 400)) % 200
+    exact = slm.lmer(FORMULA, answered(rng, a, b), solver="cholmod")
+    errors = []
+    for seed in range(6):
+        control = slm.IterativeControl(seed=seed, deflation=2, max_deflation=2, max_probes=16)
+        with pytest.warns(match="standard error"):
+            found = slm.lmer(FORMULA, answered(np.random.default_rng(0), a, b), solver="iterative", control=control)
+        errors.append((found.criterion - exact.criterion) / found.convergence.monte_carlo.standard_error)
+    assert np.sqrt(np.mean(np.square(errors))) < 2.5, errors

@@ -12,6 +12,7 @@ from sparselmm._typing import AnyArray, FloatArray
 from sparselmm.linalg.iterative.lanczos import remainder
 
 KRYLOV_STEPS = 3
+ROUNDING = {4: 1e-5, 8: 1e-11}  # of an image, in single and in double precision
 DOMINANT = 0.25  # largest share of one direction in the variance that is left to the probes
 
 
@@ -76,6 +77,22 @@ def ritz(V: FloatArray, SV: FloatArray, k: int, order: int, noise: float) -> Flo
     return np.ascontiguousarray(V @ U[:, chosen[: min(k, max(1, int(np.argmax(enough))))]])
 
 
+def _outside(V: FloatArray, basis: FloatArray, rounding: float) -> FloatArray:
+    """Return an orthonormal basis of the columns of V as far as they leave the span of an orthonormal basis.
+
+    Where levels meet regularly the images of a block lie in its span, and what projection leaves of them is rounding:
+    no direction of its own, nor orthogonal to anything.
+    """
+    size = np.linalg.norm(V, axis=0)
+    for _ in range(2):
+        V = V - basis @ (basis.T @ V)
+    V = V[:, np.linalg.norm(V, axis=0) > rounding * size]
+    if V.shape[1]:
+        V = orthonormal(V)  # magnifies what nearly dependent columns have left of the basis
+        V = orthonormal(V - basis @ (basis.T @ V))
+    return V
+
+
 def krylov(
     apply: Callable[[AnyArray], AnyArray], start: FloatArray, k: int, order: int, noise: float, kind: type = np.float32
 ) -> FloatArray:
@@ -87,10 +104,7 @@ def krylov(
     for _ in range(KRYLOV_STEPS):
         basis = np.hstack(blocks)
         images.append(np.asarray(apply(np.ascontiguousarray(blocks[-1], dtype=kind)), dtype=np.float64))
-        W = images[-1]
-        for _ in range(2):
-            W = W - basis @ (basis.T @ W)
-        W = orthonormal(W)
+        W = _outside(images[-1], basis, ROUNDING[np.dtype(kind).itemsize])
         if not W.shape[1] or basis.shape[1] + W.shape[1] > len(start):
             break
         blocks.append(W)

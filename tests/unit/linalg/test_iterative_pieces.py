@@ -125,6 +125,19 @@ def test_krylov_finds_the_directions_that_matter():
     np.testing.assert_allclose(Deflation(directions, np.zeros(5)).project(directions), 0.0, atol=1e-13)
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("eigenvectors", [1, 2, 4])
+def test_directions_stay_orthonormal_where_images_leave_nothing_but_rounding(eigenvectors, kind):
+    """In regular designs the first column of the start is an eigenvector, and few eigenvalues are distinct."""
+    S, Q = symmetric(np.repeat([0.0, 0.3, 0.9], [60, 39, 1]))
+    start = Q[:, -eigenvectors:].copy()
+    if eigenvectors == 4:
+        start[:, 0] = np.random.default_rng(0).standard_normal(100)
+    found = krylov(lambda X: S.astype(X.dtype) @ X, start, 8, 1, 0.0, kind)
+    np.testing.assert_allclose(found.T @ found, np.eye(found.shape[1]), atol=1e-12)
+    assert abs(Q[:, -1] @ found @ found.T @ Q[:, -1] - 1.0) < 1e-6
+
+
 def test_no_more_directions_than_the_noise_asks_for_but_none_that_dominates():
     values = np.array([0.9, 0.5, 0.2, 0.1] + [0.05] * 20)
     S = np.diag(values)
