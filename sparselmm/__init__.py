@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from sparselmm.data import SparseTerm as SparseTerm
     from sparselmm.datasets import list_datasets as list_datasets
     from sparselmm.datasets import load_dataset as load_dataset
-    from sparselmm.linalg.control import IterativeControl as IterativeControl
+    from sparselmm.doors.mixedlm import MixedLM as MixedLM
+    from sparselmm.doors.mixedlm import mixedlm as mixedlm
+    from sparselmm.linalg.iterative.control import IterativeControl as IterativeControl
     from sparselmm.linalg.threads import set_threads as set_threads
     from sparselmm.report.explain import explain as explain
     from sparselmm.report.plots.profile import plot_profile as plot_profile
     from sparselmm.report.plots.profile import plot_profile_pairs as plot_profile_pairs
-    from sparselmm.statsmodels_door import MixedLM as MixedLM
-    from sparselmm.statsmodels_door import mixedlm as mixedlm
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "FittedModel": "sparselmm.api",
-    "IterativeControl": "sparselmm.linalg.control",
+    "IterativeControl": "sparselmm.linalg.iterative.control",
     "LinearMixedModel": "sparselmm.api",
-    "MixedLM": "sparselmm.statsmodels_door",
+    "MixedLM": "sparselmm.doors.mixedlm",
     "MixedModelFit": "sparselmm.api",
     "SparseTerm": "sparselmm.data",
     "anova": "sparselmm.api.comparison",
@@ -57,7 +57,7 @@ _PUBLIC = {
     "simulate": "sparselmm.api",
     "list_datasets": "sparselmm.datasets",
     "load_dataset": "sparselmm.datasets",
-    "mixedlm": "sparselmm.statsmodels_door",
+    "mixedlm": "sparselmm.doors.mixedlm",
     "plot_profile": "sparselmm.report.plots.profile",
     "plot_profile_pairs": "sparselmm.report.plots.profile",
     "set_threads": "sparselmm.linalg.threads",
@@ -75,7 +75,7 @@ if not TYPE_CHECKING:  # type checkers know the names
             return value
         if name == "exceptions":
             return import_module("sparselmm.exceptions")
-        from sparselmm.api.hints import package_hint
+        from sparselmm.hints.names import package_hint
 
         raise AttributeError(package_hint(name))
 

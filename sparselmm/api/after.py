@@ -12,19 +12,32 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.api.prediction import Predictor
-from sparselmm.api.source import ModelSource
 from sparselmm.api.stored import save_fit
 from sparselmm.data import EncodingSpec
-from sparselmm.data.frame import as_frame
+from sparselmm.data.source import ModelSource
+from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import ParameterError
-from sparselmm.frames import modes_by_label, pad_rows
-from sparselmm.inference.condvar import ConditionalModes, Levels, chosen_levels, label_covariances, tidy_modes
-from sparselmm.inference.joint import JointCovariance, TermPart, joint_covariance
-from sparselmm.inference.predict import Effects, Predicted, check_level, point, result_effects
-from sparselmm.inference.rows import Rows, Selection, check_positive, design_rows, encode_rows, select_effects
-from sparselmm.inference.simulate import Draws, count, named_values, positive, simulate
-from sparselmm.model import Problem
-from sparselmm.result import FitResult
+from sparselmm.inference.frames import modes_by_label, pad_rows
+from sparselmm.inference.predict.conditional_variance import (
+    ConditionalModes,
+    Levels,
+    chosen_levels,
+    label_covariances,
+    tidy_modes,
+)
+from sparselmm.inference.predict.error_variance import PredictionErrors, TermPart, prediction_errors
+from sparselmm.inference.predict.new_rows import (
+    EncodedRows,
+    Selection,
+    check_positive,
+    design_rows,
+    encode_rows,
+    select_effects,
+)
+from sparselmm.inference.predict.prediction import Effects, Predicted, check_level, point, result_effects
+from sparselmm.inference.predict.simulate import Draws, count, named_values, positive, simulate
+from sparselmm.likelihood.problem import Problem
+from sparselmm.likelihood.result import FitResult
 
 
 class AfterFit(Predictor):
@@ -36,8 +49,8 @@ class AfterFit(Predictor):
 
     # --- what prediction asks for ------------------------------------------------------------
 
-    def _joint(self) -> JointCovariance:
-        return joint_covariance(self.problem.engine, self.result.par)
+    def _joint(self) -> PredictionErrors:
+        return prediction_errors(self.problem.engine, self.result.par)
 
     def _effects(self) -> Effects:
         return result_effects(self.result, self._joint)
@@ -48,7 +61,7 @@ class AfterFit(Predictor):
     def _given_names(self) -> tuple[str | None, str | None]:
         return self.source.weights_name, self.source.offset_name
 
-    def _own_rows(self) -> tuple[Rows, FloatArray | None]:
+    def _own_rows(self) -> tuple[EncodedRows, FloatArray | None]:
         return design_rows(self.result.design), self.result.design.weights
 
     def _labelled(self, found: Predicted, own: bool) -> Predicted:
@@ -202,7 +215,7 @@ class AfterFit(Predictor):
         draws = Draws(mean, parts, tuple(effects.factors[t] for t in drawn), effects.sigma, prior)
         return self._simulated(simulate(draws, nsim, seed), rows, newdata is None)
 
-    def _simulated(self, values: FloatArray, rows: Rows, own: bool) -> pd.DataFrame:
+    def _simulated(self, values: FloatArray, rows: EncodedRows, own: bool) -> pd.DataFrame:
         design, index = self.result.design, rows.index
         if own and design.na_action == "exclude":
             values, index = pad_rows(design, values), design.frame_index
@@ -231,7 +244,7 @@ class AfterFit(Predictor):
         allow_new_levels: bool,
         weights: str | npt.ArrayLike | None,
         offset: str | npt.ArrayLike | None,
-    ) -> tuple[Rows, FloatArray | None]:
+    ) -> tuple[EncodedRows, FloatArray | None]:
         """Return new data with the levels of terms to draw numbered among themselves, and the weights."""
         encoding, frame = self._read_with(), as_frame(newdata)
         rows = encode_rows(encoding, frame, selection, bool(allow_new_levels), all_terms=True)
@@ -243,7 +256,7 @@ class AfterFit(Predictor):
         shift, prior = self._offset(offset, frame.index), self._weights(weights, frame.index)
         total = rows.shift if shift is None else rows.shift + shift.take(frame, 0)
         w = None if prior is None else check_positive(prior.take(frame, 0), frame.index)
-        return Rows(rows.X, total, tuple(parts), rows.missing, rows.index), w
+        return EncodedRows(rows.X, total, tuple(parts), rows.missing, rows.index), w
 
     # --- saving ----------------------------------------------------------------------------------------
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sparselmm.api.foreign import EVERYWHERE, FUNCTION_ARGUMENTS
-from sparselmm.arguments import argument_hints
-from sparselmm.criterion import Criterion, criterion_for
 from sparselmm.exceptions import ParameterError, SparseLMMWarning, warn_user
-from sparselmm.inference.lrt import (
+from sparselmm.hints.arguments import argument_hints
+from sparselmm.hints.foreign import EVERYWHERE, FUNCTION_ARGUMENTS
+from sparselmm.inference.compare.lrt import (
     Candidate,
     check_nested,
     check_same_data,
@@ -23,8 +22,8 @@ from sparselmm.inference.lrt import (
     information_table,
     lrt_table,
 )
-from sparselmm.inference.montecarlo import difference_error
-from sparselmm.inference.reductions import (
+from sparselmm.inference.compare.montecarlo import difference_error
+from sparselmm.inference.compare.one_term_less import (
     Compared,
     drop1_table,
     droppable,
@@ -35,15 +34,16 @@ from sparselmm.inference.reductions import (
     reductions,
     without_columns,
 )
-from sparselmm.inference.terms import fixed_terms
-from sparselmm.model import Problem, evaluate_at, fit_problem
-from sparselmm.result import FitResult
+from sparselmm.inference.fixed.terms import fixed_terms
+from sparselmm.likelihood.criterion import Criterion, criterion_for
+from sparselmm.likelihood.problem import Problem, evaluate_at, fit_problem
+from sparselmm.likelihood.result import FitResult
 
 BY_ML = criterion_for(False)
 
 if TYPE_CHECKING:
     from sparselmm.api.fit import MixedModelFit
-    from sparselmm.data.encoding import EncodingSpec
+    from sparselmm.data.encoding.encoding import EncodingSpec
 
 
 @argument_hints({**EVERYWHERE, **FUNCTION_ARGUMENTS["anova"]})
@@ -196,7 +196,7 @@ def drop1_lrt(fit: MixedModelFit) -> pd.DataFrame:
     for term in droppable(fixed_terms(_encoding(fit))):
         if _encoding(fit).fixed.intercept:
             known = products_without(problem.engine.crossproducts, term.columns)
-            small = _fit(problem.alike(without_columns(design, term.columns), known), BY_ML)
+            small = _fit(problem.for_design(without_columns(design, term.columns), known), BY_ML)
         else:  # without a constant, the factor that is left may be coded in another way
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SparseLMMWarning)
@@ -221,7 +221,7 @@ def ranova_lrt(fit: MixedModelFit) -> pd.DataFrame:
             small = evaluate_at(fit.problem, no_effects(result.theta), result.criterion_type)
             npar = result.design.p + 1
         else:
-            small = _fit(fit.problem.alike(design), result.criterion_type)
+            small = _fit(fit.problem.for_design(design), result.criterion_type)
             npar = design.p + small.n_par + 1
         label = reduction.label if reduction.label not in reduced else f"{reduction.label} [{reduction.term + 1}]"
         reduced[label] = _compared(result, small, npar)

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
-from sparselmm.api.source import ModelSource
-from sparselmm.inference.methods import DEFAULT
-from sparselmm.inference.shares import (
-    icc_by_term,
-    icc_series,
-    principal_components,
-    r2_series,
-    variance_shares,
-)
+from sparselmm.data.source import ModelSource
+from sparselmm.inference.fixed.methods import DEFAULT
 from sparselmm.inference.tidy import (
     augment_rows,
     check_effects,
@@ -25,10 +18,17 @@ from sparselmm.inference.tidy import (
     tidy_modes_table,
     tidy_variances,
 )
-from sparselmm.inference.varpar import VarianceParameters, variance_parameters
-from sparselmm.inference.vartable import scaled_covariance, variance_table
-from sparselmm.model import Problem
-from sparselmm.result import FitResult
+from sparselmm.inference.variance.covariance import VarianceParameters, variance_parameters
+from sparselmm.inference.variance.shares import (
+    icc_by_term,
+    icc_series,
+    principal_components,
+    r2_series,
+    variance_shares,
+)
+from sparselmm.inference.variance.table import scaled_covariance, variance_table
+from sparselmm.likelihood.problem import Problem
+from sparselmm.likelihood.result import FitResult
 
 if TYPE_CHECKING:
     from sparselmm.api.fit import MixedModelFit

@@ -11,25 +11,25 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm._typing import IntArray
-from sparselmm.api.foreign import FUNCTION_ARGUMENTS
-from sparselmm.api.hints import refuse_file_name
-from sparselmm.api.source import ModelSource
-from sparselmm.arguments import argument_hints
 from sparselmm.data import build_design
-from sparselmm.data.columns import Factor
 from sparselmm.data.design import GroupedTerm
-from sparselmm.data.frame import as_frame
+from sparselmm.data.source import ModelSource
+from sparselmm.data.tables.columns import Factor
+from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import DesignError, Message, ParameterError, SparseLMMWarning
 from sparselmm.formula import parse_formula
-from sparselmm.frames import by_row, pad_rows
-from sparselmm.inference.audit import Audit, audit, forecast
-from sparselmm.inference.doctor import Diagnosis, diagnose_design, diagnose_result
-from sparselmm.inference.influence import group_influence
-from sparselmm.inference.leverage import CaseDeletion, RowGeometry, delete_cases, row_geometry
-from sparselmm.inference.residuals import cook_of_cases, residuals_of
-from sparselmm.linalg.audit import AuditCost
-from sparselmm.model import Problem
-from sparselmm.result import FitResult
+from sparselmm.hints.arguments import argument_hints
+from sparselmm.hints.foreign import FUNCTION_ARGUMENTS
+from sparselmm.hints.names import refuse_file_name
+from sparselmm.inference.diagnose.audit import Audit, audit, forecast
+from sparselmm.inference.diagnose.doctor import Diagnosis, diagnose_design, diagnose_result
+from sparselmm.inference.frames import by_row, pad_rows
+from sparselmm.inference.leave_out.influence import group_influence
+from sparselmm.inference.leave_out.leverage import CaseDeletion, RowGeometry, delete_cases, row_geometry
+from sparselmm.inference.leave_out.residuals import cook_of_cases, residuals_of
+from sparselmm.likelihood.problem import Problem
+from sparselmm.likelihood.result import FitResult
+from sparselmm.linalg.audit.dense import AuditCost
 
 if TYPE_CHECKING:
     from sparselmm.report.plots import Plots

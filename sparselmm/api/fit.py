@@ -14,25 +14,25 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.api.after import AfterFit
 from sparselmm.api.diagnostics import Diagnostics
-from sparselmm.api.foreign import EVERYWHERE, FIT_ARGUMENTS
-from sparselmm.api.hints import LMER_ARGUMENTS, fit_hint
 from sparselmm.api.inference import Inference, summary_table
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.resampling import Resampling
-from sparselmm.api.source import ModelSource
-from sparselmm.arguments import check_names, method_hints
-from sparselmm.convergence import Convergence
-from sparselmm.criterion import ML, criterion_for
-from sparselmm.crossproducts import CrossProducts
-from sparselmm.data.labels import check_order
+from sparselmm.data.source import ModelSource
+from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, Message, ParameterError
 from sparselmm.formula import update_formula
-from sparselmm.frames import by_row, coefficients_by_label
-from sparselmm.inference.audit import logdet_error
-from sparselmm.model import Problem, evaluate_at, fit_problem
+from sparselmm.hints.arguments import check_names, method_hints
+from sparselmm.hints.foreign import EVERYWHERE, FIT_ARGUMENTS
+from sparselmm.hints.names import LMER_ARGUMENTS, fit_hint
+from sparselmm.inference.diagnose.audit import logdet_error
+from sparselmm.inference.frames import by_row, coefficients_by_label
+from sparselmm.likelihood.certificate import Convergence
+from sparselmm.likelihood.criterion import ML, criterion_for
+from sparselmm.likelihood.problem import Problem, evaluate_at, fit_problem
+from sparselmm.likelihood.result import FitResult, VarCorr
 from sparselmm.optimize import OptimizerReport
 from sparselmm.report import Summary, summarize
-from sparselmm.result import FitResult, VarCorr
+from sparselmm.statistics.crossproducts import CrossProducts
 
 if TYPE_CHECKING:
     from sparselmm.api.model import LinearMixedModel
@@ -337,7 +337,7 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
             Other arguments of `lmer` to replace.
         """
         from sparselmm.api.model import LinearMixedModel, lmer
-        from sparselmm.api.subset import take_subset
+        from sparselmm.data.tables.subset import take_subset
 
         check_names(lmer, changes, LMER_ARGUMENTS)
         if self.source.spec is None:

@@ -12,24 +12,24 @@ import pandas as pd
 
 from sparselmm.api.comparison import drop1_lrt, f_rows, ranova_lrt
 from sparselmm.api.components import Components
-from sparselmm.api.foreign import FIT_ARGUMENTS
-from sparselmm.api.hints import check_interval
-from sparselmm.api.source import ModelSource
-from sparselmm.arguments import check_names
+from sparselmm.data.source import ModelSource
 from sparselmm.exceptions import NumericalError, ParameterError
-from sparselmm.inference.anova import aliased_note, hypotheses
-from sparselmm.inference.bootstrap_intervals import boot_conf_int
-from sparselmm.inference.contrasts import anova_type
-from sparselmm.inference.emmeans import ContrastKind, axes, marginal_means, variables
-from sparselmm.inference.hypotheses import Hypothesis, LinearHypothesis, read_hypothesis
-from sparselmm.inference.meantables import EMMeans, emmeans_tables
-from sparselmm.inference.methods import DEFAULT, METHODS, method_key
-from sparselmm.inference.profile_intervals import profile_conf_int
-from sparselmm.inference.tables import f_table, t_table
-from sparselmm.inference.terms import raw_rows
-from sparselmm.inference.wald import TestMethod
-from sparselmm.model import Problem
-from sparselmm.result import FitResult
+from sparselmm.hints.arguments import check_names
+from sparselmm.hints.foreign import FIT_ARGUMENTS
+from sparselmm.hints.names import check_interval
+from sparselmm.inference.bootstrap.intervals import boot_conf_int
+from sparselmm.inference.fixed.anova import aliased_note, hypotheses
+from sparselmm.inference.fixed.contrasts import anova_type
+from sparselmm.inference.fixed.hypotheses import Hypothesis, LinearHypothesis, read_hypothesis
+from sparselmm.inference.fixed.methods import DEFAULT, METHODS, method_key
+from sparselmm.inference.fixed.tables import f_table, t_table
+from sparselmm.inference.fixed.terms import raw_rows
+from sparselmm.inference.fixed.wald import TestMethod
+from sparselmm.inference.means.emmeans import ContrastKind, axes, marginal_means, variables
+from sparselmm.inference.means.tables import EMMeans, emmeans_tables
+from sparselmm.inference.profile.intervals import profile_conf_int
+from sparselmm.likelihood.problem import Problem
+from sparselmm.likelihood.result import FitResult
 
 INTERVALS: dict[str, Callable[..., pd.DataFrame]] = {"profile": profile_conf_int, "boot": boot_conf_int}
 

@@ -9,12 +9,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.crossproducts import CrossProducts
 from sparselmm.exceptions import ParameterError, UnsupportedError
+from sparselmm.likelihood.problem import Problem
+from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg import make_system
 from sparselmm.linalg.blocks import apply_transposed
-from sparselmm.model import Problem
-from sparselmm.result import FitResult
+from sparselmm.statistics.crossproducts import CrossProducts
 
 
 class Matrices:

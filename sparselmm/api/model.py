@@ -12,19 +12,19 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.api.fit import MixedModelFit
-from sparselmm.api.foreign import FUNCTION_ARGUMENTS, MODEL_ARGUMENTS
-from sparselmm.api.hints import LMER_ARGUMENTS, check_choice, refuse_file_name
 from sparselmm.api.progress import progress
-from sparselmm.api.source import ModelSource
-from sparselmm.arguments import argument_hints, method_hints
-from sparselmm.criterion import criterion_for
 from sparselmm.data import build_design
-from sparselmm.data.labels import check_order
+from sparselmm.data.source import ModelSource
+from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
 from sparselmm.formula import parse_formula
+from sparselmm.hints.arguments import argument_hints, method_hints
+from sparselmm.hints.foreign import FUNCTION_ARGUMENTS, MODEL_ARGUMENTS
+from sparselmm.hints.names import LMER_ARGUMENTS, check_choice, refuse_file_name
+from sparselmm.likelihood.criterion import criterion_for
+from sparselmm.likelihood.many import fit_responses
+from sparselmm.likelihood.problem import Problem, evaluate_at, fit_problem
 from sparselmm.linalg import IterativeControl, Plan, plan_system
-from sparselmm.many import fit_responses
-from sparselmm.model import Problem, evaluate_at, fit_problem
 from sparselmm.optimize import Optimizer
 
 

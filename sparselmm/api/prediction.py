@@ -11,11 +11,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.api.source import ARRAY
 from sparselmm.data import EncodingSpec
-from sparselmm.data.frame import Frame
+from sparselmm.data.source import ARRAY
+from sparselmm.data.tables.frame import Frame
 from sparselmm.exceptions import ParameterError
-from sparselmm.inference.predict import (
+from sparselmm.inference.predict.new_rows import (
+    EncodedRows,
+    RowVector,
+    check_positive,
+    encode_rows,
+    select_effects,
+    table_chunks,
+)
+from sparselmm.inference.predict.prediction import (
     Effects,
     Predicted,
     Target,
@@ -24,7 +32,6 @@ from sparselmm.inference.predict import (
     predict_chunks,
     with_limits,
 )
-from sparselmm.inference.rows import Rows, RowVector, check_positive, encode_rows, select_effects, table_chunks
 
 CHUNK_ROWS = 200_000
 
@@ -42,7 +49,7 @@ class Predictor:
         """Return the names of the weights and of the offset given as arguments of the fit."""
         raise NotImplementedError
 
-    def _own_rows(self) -> tuple[Rows, FloatArray | None]:
+    def _own_rows(self) -> tuple[EncodedRows, FloatArray | None]:
         """Return the rows of the fit and their weights."""
         raise NotImplementedError
 
@@ -130,7 +137,7 @@ class Predictor:
         if newdata is None:
             if weights is not None or offset is not None:
                 raise ParameterError("weights and offset are for new data; the rows of the fit have their own")
-            chunks: Iterator[tuple[Rows, FloatArray | None]] = iter([self._own_rows()])
+            chunks: Iterator[tuple[EncodedRows, FloatArray | None]] = iter([self._own_rows()])
         else:
             index, frames = table_chunks(newdata, int(chunk_rows))
             shift = self._offset(offset, index)
@@ -146,7 +153,7 @@ class Predictor:
         allow_new_levels: bool,
         weights: RowVector | None,
         offset: RowVector | None,
-    ) -> Iterator[tuple[Rows, FloatArray | None]]:
+    ) -> Iterator[tuple[EncodedRows, FloatArray | None]]:
         """Yield the rows of new data with their weights."""
         encoding, start = self._read_with(), 0
         for frame in frames:

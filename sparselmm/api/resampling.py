@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sparselmm.api.foreign import FUNCTION_ARGUMENTS
-from sparselmm.arguments import argument_hints
-from sparselmm.inference.bootstrap import Bootstrap, Statistic, bootstrap
-from sparselmm.inference.bootstrap_lrt import BootstrapLRT
-from sparselmm.inference.bootstrap_lrt import bootstrap_lrt as _bootstrap_lrt
-from sparselmm.inference.profile import Profile, profile
-from sparselmm.model import Problem
-from sparselmm.result import FitResult
+from sparselmm.hints.arguments import argument_hints
+from sparselmm.hints.foreign import FUNCTION_ARGUMENTS
+from sparselmm.inference.bootstrap.ratio_test import BootstrapLRT
+from sparselmm.inference.bootstrap.ratio_test import bootstrap_lrt as _bootstrap_lrt
+from sparselmm.inference.bootstrap.replicates import Bootstrap, Statistic, bootstrap
+from sparselmm.inference.profile.profile import Profile, profile
+from sparselmm.likelihood.problem import Problem
+from sparselmm.likelihood.result import FitResult
 
 if TYPE_CHECKING:
     from sparselmm.api.fit import MixedModelFit

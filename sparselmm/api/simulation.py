@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sparselmm.api.foreign import FUNCTION_ARGUMENTS
-from sparselmm.arguments import argument_hints
 from sparselmm.covariance import make_structure
 from sparselmm.data import Design, build_design
-from sparselmm.data.frame import Frame, as_frame
+from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.formula import parse_formula
-from sparselmm.inference.rows import design_rows
-from sparselmm.inference.simulate import Draws, count, named_values, positive
-from sparselmm.inference.simulate import simulate as draw
-from sparselmm.pls import ParameterMap
+from sparselmm.hints.arguments import argument_hints
+from sparselmm.hints.foreign import FUNCTION_ARGUMENTS
+from sparselmm.inference.predict.new_rows import design_rows
+from sparselmm.inference.predict.simulate import Draws, count, named_values, positive
+from sparselmm.inference.predict.simulate import simulate as draw
+from sparselmm.likelihood.pls import ParameterMap
 
 STAND_IN = "_response_to_simulate"
 

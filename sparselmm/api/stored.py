@@ -14,16 +14,17 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.api.foreign import EVERYWHERE, FIT_ARGUMENTS
-from sparselmm.api.hints import loaded_hint
 from sparselmm.api.prediction import Predictor
-from sparselmm.arguments import method_hints
 from sparselmm.data import EncodingSpec
 from sparselmm.exceptions import DataError, Message, ParameterError
-from sparselmm.inference.predict import Effects
-from sparselmm.inference.rows import Rows
-from sparselmm.inference.storage import read_tree, write_tree
-from sparselmm.inference.stored import (
+from sparselmm.hints.arguments import method_hints
+from sparselmm.hints.foreign import EVERYWHERE, FIT_ARGUMENTS
+from sparselmm.hints.names import loaded_hint
+from sparselmm.inference.predict.new_rows import EncodedRows
+from sparselmm.inference.predict.prediction import Effects
+from sparselmm.likelihood.result import VarCorr
+from sparselmm.report import Summary, summarize
+from sparselmm.storage.contents import (
     StoredTerm,
     storable_encoding,
     stored_effects,
@@ -31,8 +32,7 @@ from sparselmm.inference.stored import (
     terms_tree,
     variances_tree,
 )
-from sparselmm.report import Summary, summarize
-from sparselmm.result import VarCorr
+from sparselmm.storage.format import read_tree, write_tree
 
 if TYPE_CHECKING:
     from sparselmm.api.after import AfterFit
@@ -157,7 +157,7 @@ class FittedModel(Predictor):
     def _given_names(self) -> tuple[str | None, str | None]:
         return self.weights_name, self.tree["offset_name"]
 
-    def _own_rows(self) -> tuple[Rows, FloatArray | None]:
+    def _own_rows(self) -> tuple[EncodedRows, FloatArray | None]:
         raise ParameterError("a loaded model holds no data: give the rows to predict for as newdata")
 
     @property

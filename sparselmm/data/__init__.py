@@ -3,7 +3,7 @@
 from sparselmm.data.arrays import design_from_arrays
 from sparselmm.data.build import build_design
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm
-from sparselmm.data.encoding import EncodingSpec, r_names
+from sparselmm.data.encoding.encoding import EncodingSpec, r_names
 
 __all__ = [
     "Design",

@@ -13,12 +13,12 @@ import scipy.sparse as sp
 
 from sparselmm._typing import AnyArray, FloatArray, frozen
 from sparselmm.data.assemble import RowData, assemble, check_weights
-from sparselmm.data.codes import as_codes
-from sparselmm.data.columns import Factor, to_grouping
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm, is_ones_column, ones_column
-from sparselmm.data.labels import check_order
-from sparselmm.data.rows import UsedRows, check_na_action, own, usable_rows
-from sparselmm.data.transforms import Basis, Value
+from sparselmm.data.encoding.transforms import Columns, Value
+from sparselmm.data.row_selection import UsedRows, check_na_action, own, usable_rows
+from sparselmm.data.tables.codes import as_codes
+from sparselmm.data.tables.columns import Factor, to_grouping
+from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
 
 _KEYS = frozenset({"groups", "Z", "matrix", "k", "name", "structure", "columns", "levels"})
@@ -33,7 +33,7 @@ def _values(term: DesignTerm) -> list[Value]:
     if not isinstance(term, GroupedTerm):
         return []
     codes = Factor(term.codes, term.levels)
-    return [codes] if is_ones_column(term.Z) else [Basis(term.Z, ()), codes]
+    return [codes] if is_ones_column(term.Z) else [Columns(term.Z, ()), codes]
 
 
 def design_from_arrays(
@@ -87,7 +87,7 @@ def design_from_arrays(
     prior = None if weights is None else _vector(weights, "weights", n)
     shift = None if offset is None else _vector(offset, "offset", n)
     check_weights(prior, index)
-    named: list[tuple[str, Value]] = [(response_name, response), ("X", Basis(matrix, ()))]
+    named: list[tuple[str, Value]] = [(response_name, response), ("X", Columns(matrix, ()))]
     named += [(f"the random term {term.label}", value) for term in inputs for value in _values(term)]
     named += [(name, v) for name, v in (("weights", prior), ("offset", shift)) if v is not None]
     rows, messages = usable_rows(named, prior, index, na_action)

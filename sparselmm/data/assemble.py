@@ -17,9 +17,9 @@ from sparselmm.data.checks import (
     check_terms,
     drop_dependent,
 )
-from sparselmm.data.columns import describe_rows
 from sparselmm.data.design import Design, DesignTerm
-from sparselmm.data.rows import UsedRows, own
+from sparselmm.data.row_selection import UsedRows, own
+from sparselmm.data.tables.columns import describe_rows
 from sparselmm.exceptions import DataError, Message
 
 

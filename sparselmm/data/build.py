@@ -12,19 +12,19 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray, IntArray, frozen
 from sparselmm.data.assemble import RowData, assemble, check_weights
-from sparselmm.data.columns import Factor, describe_rows, is_missing
-from sparselmm.data.contrasts import check_contrasts
 from sparselmm.data.design import Design, GroupedTerm, ones_column
-from sparselmm.data.encoding import EncodingSpec, TermEncoding
-from sparselmm.data.evaluate import Evaluator, numeric
-from sparselmm.data.frame import Frame, as_frame
-from sparselmm.data.grouping import GroupingEncoding, learn_grouping
-from sparselmm.data.labels import check_order
-from sparselmm.data.levels import check_names, check_numbers
-from sparselmm.data.matrices import MatrixEncoding, learn_matrix
-from sparselmm.data.rows import UsedRows, check_na_action, missing_rows, usable_rows
-from sparselmm.data.rules import RULES
-from sparselmm.data.transforms import Value
+from sparselmm.data.encoding.contrasts import check_contrasts
+from sparselmm.data.encoding.encoding import EncodingSpec, TermEncoding
+from sparselmm.data.encoding.evaluate import Evaluator, numeric
+from sparselmm.data.encoding.grouping import GroupingEncoding, learn_grouping
+from sparselmm.data.encoding.matrices import MatrixEncoding, learn_matrix
+from sparselmm.data.encoding.rules import RULES
+from sparselmm.data.encoding.transforms import Value
+from sparselmm.data.row_selection import UsedRows, check_na_action, missing_rows, usable_rows
+from sparselmm.data.tables.columns import Factor, describe_rows, is_missing
+from sparselmm.data.tables.frame import Frame, as_frame
+from sparselmm.data.tables.labels import check_order
+from sparselmm.data.tables.levels import check_names, check_numbers
 from sparselmm.exceptions import DataError, DataWarning, Message, ParameterError, warn_user
 from sparselmm.formula.algebra import TermList, read_terms
 from sparselmm.formula.grammar import parse_expression

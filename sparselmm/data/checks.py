@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.codes import chunks
-from sparselmm.data.columns import list_some
 from sparselmm.data.design import DesignTerm, GroupedTerm
+from sparselmm.data.tables.codes import chunks
+from sparselmm.data.tables.columns import list_some
 from sparselmm.exceptions import DataWarning, DesignError, Message, RankDeficiencyWarning, ScaleWarning, warn_user
 from sparselmm.linalg.rank import independent_columns, triangular_factor
 

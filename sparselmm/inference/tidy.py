@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.frame import as_frame
+from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import ParameterError, UnsupportedError
-from sparselmm.frames import pad_rows
-from sparselmm.inference.leverage import row_geometry
-from sparselmm.inference.residuals import cook_of_cases
-from sparselmm.result import FitResult
+from sparselmm.inference.frames import pad_rows
+from sparselmm.inference.leave_out.leverage import row_geometry
+from sparselmm.inference.leave_out.residuals import cook_of_cases
+from sparselmm.likelihood.result import FitResult
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from sparselmm.exceptions import ParameterError
 from sparselmm.linalg.blocks import BlockGram
-from sparselmm.linalg.cholmod import CholmodSystem
-from sparselmm.linalg.control import IterativeControl
-from sparselmm.linalg.elimination import eliminable_terms
+from sparselmm.linalg.exact.cholmod import CholmodSystem
+from sparselmm.linalg.exact.elimination import eliminable_terms
+from sparselmm.linalg.exact.schur import SchurSystem
+from sparselmm.linalg.iterative.control import IterativeControl
 from sparselmm.linalg.planner import Plan, make_plan, quick_choice, refuse_if_too_large, rest_size
-from sparselmm.linalg.schur import SchurSystem
-from sparselmm.linalg.system import PenalizedSystem
+from sparselmm.linalg.protocol import PenalizedSystem
 
 
 def _iterative(gram: BlockGram, control: IterativeControl | None) -> PenalizedSystem:

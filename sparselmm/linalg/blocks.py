@@ -220,7 +220,7 @@ def _labels_of_graph(pairs: dict[tuple[int, int], BlockPairs], starts: IntArray)
 
 def _labels_by_joining(pairs: dict[tuple[int, int], BlockPairs], starts: IntArray) -> IntArray:
     """Return the same without a copy of the cells."""
-    from sparselmm.linalg.cellkernels import join_components
+    from sparselmm.linalg.kernels.cells import join_components
 
     parent = np.arange(starts[-1])
     for (i, j), pair in pairs.items():

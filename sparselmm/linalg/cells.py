@@ -58,7 +58,7 @@ def level_blocks(a: CodedRows, b: CodedRows, weights: FloatArray | None) -> Bloc
     levels = np.arange(a.m, dtype=a.codes.dtype)
     out = np.zeros((a.m, a.k, b.k))
     if many(len(a.codes)):
-        from sparselmm.linalg.cellkernels import add_level_products
+        from sparselmm.linalg.kernels.cells import add_level_products
 
         add_level_products(a.codes, *_stepped(a.Z), *_stepped(b.Z), *_stepped_vector(weights), out)
         return BlockPairs(levels, levels, out)
@@ -83,7 +83,7 @@ def level_sums(a: CodedRows, right: FloatArray) -> FloatArray:
 
 def add_level_sums(a: CodedRows, right: FloatArray, out: FloatArray) -> None:
     """Add `level_sums` of many rows to out, (m, k, r), in one compiled pass."""
-    from sparselmm.linalg.cellkernels import add_level_products
+    from sparselmm.linalg.kernels.cells import add_level_products
 
     add_level_products(a.codes, *_stepped(a.Z), *_stepped(right), *_stepped_vector(None), out)
 
@@ -125,7 +125,7 @@ def _stepped_vector(w: FloatArray | None) -> tuple[FloatArray, int]:
 
 def _counted(a: CodedRows, b: CodedRows, weights: FloatArray | None) -> BlockPairs:
     """Return `cells` by counting sorts."""
-    from sparselmm.linalg.cellkernels import count_cells, fill_cells, level_starts, place_distinct, sort_by_pair
+    from sparselmm.linalg.kernels.cells import count_cells, fill_cells, level_starts, place_distinct, sort_by_pair
 
     n = len(a.codes)
     a_starts, b_starts = level_starts(a.codes, a.m), level_starts(b.codes, b.m)

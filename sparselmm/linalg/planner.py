@@ -279,7 +279,7 @@ def iterative_cost(gram: BlockGram, first: tuple[int, ...]) -> SystemCost:
 
 def cholmod_cost(gram: BlockGram, keep: np.ndarray | None = None) -> SystemCost:
     """Return the cost of factoring M in sparse form, or its rows and columns ``keep``, (q,), from column counts."""
-    from sparselmm.linalg.kernels import column_counts
+    from sparselmm.linalg.kernels.rows import column_counts
 
     rows, cols = (np.concatenate(x) for x in zip(*(gram.element_indices(i, j) for i, j in gram.pairs)))
     size = gram.q
@@ -304,7 +304,7 @@ def cholmod_cost(gram: BlockGram, keep: np.ndarray | None = None) -> SystemCost:
 def _fill_reducing(pattern: sp.csc_array) -> np.ndarray:
     """Return CHOLMOD's order of the columns where it is there, else terms by decreasing size."""
     from sparselmm.exceptions import BackendError
-    from sparselmm.linalg.cholmod import fill_reducing_order
+    from sparselmm.linalg.exact.cholmod import fill_reducing_order
 
     try:
         return fill_reducing_order(pattern)

@@ -71,8 +71,8 @@ def dpotrf_seconds(order: int) -> float:
 def evaluation_costs(names: list[str], scale: float) -> list[dict[str, Any]]:
     """Return for each design and solver the time of a value, of its derivatives, and the cost of a fit."""
     import sparselmm as slm
-    from sparselmm.criterion import criterion_for
-    from sparselmm.derivatives import differentiate
+    from sparselmm.likelihood.criterion import criterion_for
+    from sparselmm.likelihood.derivatives import differentiate
 
     rows = []
     for name in names:
@@ -137,7 +137,7 @@ def show_evaluations(rows: list[dict[str, Any]]) -> str:
 def openmp_costs(scale: float = 1.0) -> dict[str, float]:
     """Return the time to factor the crossed design, 12,000 columns, with and without the regions."""
     import sparselmm as slm
-    from sparselmm.linalg import cholmod
+    from sparselmm.linalg.exact import cholmod
 
     design = DESIGNS["crossed"]
     model = slm.LinearMixedModel.from_formula(design.formula, as_frame(design.make(scale)), solver="cholmod")

@@ -10,9 +10,9 @@ import numpy as np
 from problems import Case, TermSpec, build, singular_thetas, thetas
 
 from sparselmm import LinearMixedModel
-from sparselmm.crossproducts import CrossProducts
 from sparselmm.linalg import IterativeControl, make_system
 from sparselmm.linalg.iterative import system as iterative
+from sparselmm.statistics.crossproducts import CrossProducts
 
 T = TermSpec
 PROBES = 64  # standard errors from 16 have heavier tails; tests/benchmarks/honesty.py looks at those

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from problems import CASES, build, par_templates, singular_thetas, thetas
 
-from sparselmm.criterion import criterion_for
-from sparselmm.derivatives import differentiate
+from sparselmm.likelihood.criterion import criterion_for
+from sparselmm.likelihood.derivatives import differentiate
 from sparselmm.linalg import SYSTEMS
 
 CASES_BY_SOLVER = [

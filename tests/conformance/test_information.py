@@ -9,11 +9,12 @@ import pytest
 import reference_helpers as rh
 from problems import CASES, Case, TermSpec, build, par_templates, singular_thetas, thetas
 
-from sparselmm.criterion import criterion_for
-from sparselmm.crossproducts import CrossProducts
-from sparselmm.derivatives import differentiate
-from sparselmm.information import exact_hessian
-from sparselmm.linalg import SYSTEMS, sandwich
+from sparselmm.likelihood.criterion import criterion_for
+from sparselmm.likelihood.derivatives import differentiate
+from sparselmm.likelihood.information import exact_hessian
+from sparselmm.linalg import SYSTEMS
+from sparselmm.linalg.exact import sandwich
+from sparselmm.statistics.crossproducts import CrossProducts
 
 T = TermSpec
 MERGED = (

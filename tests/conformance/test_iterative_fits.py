@@ -12,11 +12,11 @@ from iterative_cases import CASES, FEW, T, exact_system, iterative_system
 from problems import Case, build, thetas
 
 import sparselmm as slm
-from sparselmm.criterion import MaximumLikelihood, RestrictedMaximumLikelihood
-from sparselmm.derivatives import Curvature
 from sparselmm.exceptions import ConvergenceWarning
+from sparselmm.likelihood.criterion import MaximumLikelihood, RestrictedMaximumLikelihood
+from sparselmm.likelihood.derivatives import Curvature
+from sparselmm.likelihood.pls import PenalizedLeastSquares
 from sparselmm.linalg import IterativeControl
-from sparselmm.pls import PenalizedLeastSquares
 
 CRITERIA = {True: RestrictedMaximumLikelihood(), False: MaximumLikelihood()}
 EVERYTHING = IterativeControl(probes=16, deflation=160, max_deflation=160, standard_error=1e-9)

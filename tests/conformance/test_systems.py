@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from problems import CASES, build, singular_thetas, thetas
 
-from sparselmm.crossproducts import CrossProducts
 from sparselmm.linalg import SYSTEMS
+from sparselmm.statistics.crossproducts import CrossProducts
 
 PLAIN = [c for c in CASES if c.z != "year"]  # uncentred years are a matter of the layer above
 

@@ -17,11 +17,11 @@ from strategies import arrays, few, problems, quick
 
 from sparselmm import LinearMixedModel
 from sparselmm.covariance import make_structure
-from sparselmm.criterion import ML, REML
-from sparselmm.crossproducts import CrossProducts
 from sparselmm.data.design import GroupedTerm
+from sparselmm.likelihood.criterion import ML, REML
+from sparselmm.likelihood.pls import ParameterMap, PenalizedLeastSquares
 from sparselmm.linalg import make_system
-from sparselmm.pls import ParameterMap, PenalizedLeastSquares
+from sparselmm.statistics.crossproducts import CrossProducts
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SparseLMMWarning")
 PARTS = ("criterion", "sigma", "ldL2", "ldRX2", "pwrss", "beta", "u", "b", "RX", "theta", "par")

@@ -16,7 +16,7 @@ import pytest
 import reference_helpers as rh
 
 import sparselmm as slm
-from sparselmm.inference.tables import ANOVA_COLUMNS
+from sparselmm.inference.fixed.tables import ANOVA_COLUMNS
 
 FILE = "lme4.json.gz"
 RECORDS = rh.read_records(FILE)

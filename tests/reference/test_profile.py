@@ -7,8 +7,8 @@ import pytest
 import reference_helpers as rh
 from scipy.stats import norm
 
-from sparselmm.inference.profile import profile
-from sparselmm.inference.profile_intervals import profile_conf_int
+from sparselmm.inference.profile.intervals import profile_conf_int
+from sparselmm.inference.profile.profile import profile
 
 FILE = "lme4.json.gz"
 RECORDS = rh.read_records(FILE)

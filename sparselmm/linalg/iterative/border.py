@@ -11,7 +11,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.exceptions import NumericalError
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
 from sparselmm.linalg.iterative.layout import Layout
-from sparselmm.linalg.system import grouped_products
+from sparselmm.linalg.protocol import grouped_products
 
 
 class Border:

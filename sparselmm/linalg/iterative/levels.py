@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparselmm._typing import AnyArray, FloatArray
-from sparselmm.linalg.batched import batched_lower_solve
 from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.exact.batched import batched_lower_solve
 from sparselmm.linalg.iterative.border import Border
 from sparselmm.linalg.iterative.information import Batch
 from sparselmm.linalg.iterative.layout import Group

@@ -12,8 +12,8 @@ import numpy as np
 
 from sparselmm._typing import AnyArray, FloatArray
 from sparselmm.exceptions import NumericalError
-from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.blocks import Templates
+from sparselmm.linalg.exact.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.iterative.layout import Layout
 
 REGULAR = 1e8

@@ -103,7 +103,7 @@ class TiledPattern:
     def __init__(
         self, outs: IntArray, ins: IntArray, values: AnyArray | None, m_out: int, m_in: int, threads: int
     ) -> None:
-        from sparselmm.linalg.iterative import kernels
+        from sparselmm.linalg.kernels import products as kernels
 
         self.m_out, self.m_in, self.threads, nb = m_out, m_in, threads, len(outs)
         self.k_out, self.k_in = (1, 1) if values is None else values.shape[1:]
@@ -164,7 +164,7 @@ class TiledPattern:
 
     def _apply_panel(self, X: AnyArray, Y: AnyArray, column: int) -> None:
         """Fill as many columns of Y as X has, from ``column`` on."""
-        from sparselmm.linalg.iterative import kernels
+        from sparselmm.linalg.kernels import products as kernels
 
         kernel = kernels.cell_sums(X.shape[1], self.k_out, self.k_in, self.ones)
         self._on_chunks(kernel, X.reshape(-1), Y.reshape(-1), Y.shape[1], column)
@@ -176,7 +176,7 @@ class TiledPattern:
             raise ValueError(f"the forms need {(self.m_in, self.k_in, self.k_in)} numbers, not {B.shape}")
         if self.ones:
             return self.apply(B.reshape(-1, 1)).reshape(-1, 1, 1)
-        from sparselmm.linalg.iterative import kernels
+        from sparselmm.linalg.kernels import products as kernels
 
         out = np.empty((self.m_out, self.k_out, self.k_out))
         if self.m_out:

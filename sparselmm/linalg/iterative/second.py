@@ -36,7 +36,7 @@ def cost_in_probes(layout: Layout) -> float:
 
 def sum_of_squares(reduced: ReducedSystem) -> float:
     """Return the squared Frobenius norm of S."""
-    from sparselmm.linalg.iterative.squares import squares_of_rows
+    from sparselmm.linalg.kernels.squares import squares_of_rows
 
     layout, G = reduced.layout, [g.values for g in reduced.G]
     F = reduced.F.transpose(0, 2, 1)

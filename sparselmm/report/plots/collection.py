@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.arguments import method_hints
 from sparselmm.data.design import GroupedTerm
 from sparselmm.exceptions import ParameterError
-from sparselmm.inference.condvar import quantile
+from sparselmm.hints.arguments import method_hints
+from sparselmm.inference.predict.conditional_variance import quantile
+from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg.rank import triangular_factor
 from sparselmm.report.plots.contour import draw_contour
 from sparselmm.report.plots.lines import draw_lines, fitted_lines, numeric_variable
 from sparselmm.report.plots.modes import draw_caterpillar, draw_ranef_qq, draw_shrinkage, draw_shrinkage_line
 from sparselmm.report.plots.residuals import draw_by_level, draw_influence, draw_leverage, draw_qq, draw_scatter
-from sparselmm.result import FitResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

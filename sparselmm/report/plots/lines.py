@@ -10,10 +10,11 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.data import EncodingSpec
-from sparselmm.data.columns import Factor
 from sparselmm.data.design import GroupedTerm
-from sparselmm.data.frame import Frame, as_frame
+from sparselmm.data.tables.columns import Factor
+from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.exceptions import ParameterError
+from sparselmm.likelihood.result import FitResult
 from sparselmm.report.plots.canvas import (
     BLUE,
     GREY,
@@ -25,7 +26,6 @@ from sparselmm.report.plots.canvas import (
     new_grid,
     points,
 )
-from sparselmm.result import FitResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

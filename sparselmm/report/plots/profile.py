@@ -9,9 +9,9 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.stats import chi2
 
 from sparselmm._typing import FloatArray
-from sparselmm.arguments import argument_hints
 from sparselmm.exceptions import ParameterError
-from sparselmm.inference.profile import ParameterProfile, Profile, normal_quantile
+from sparselmm.hints.arguments import argument_hints
+from sparselmm.inference.profile.profile import ParameterProfile, Profile, normal_quantile
 from sparselmm.report.plots.canvas import BLUE, GREY, ORANGE, finish, new_grid
 
 if TYPE_CHECKING:

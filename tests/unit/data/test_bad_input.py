@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_data
+from data_cases import make_data
 
 from sparselmm.data import build_design
 from sparselmm.exceptions import DataError, DesignError, FormulaError, ParameterError, SparseLMMError

@@ -7,12 +7,13 @@ import pytest
 import scipy.sparse as sp
 
 from sparselmm.exceptions import NumericalError, ParameterError
-from sparselmm.linalg import SYSTEMS, choose_system, make_system, sandwich, selected
-from sparselmm.linalg.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
+from sparselmm.linalg import SYSTEMS, choose_system, make_system
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, apply_factor, apply_transposed, scale_blocks
+from sparselmm.linalg.exact import sandwich, selected
+from sparselmm.linalg.exact.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
+from sparselmm.linalg.exact.sandwich import Sandwich
+from sparselmm.linalg.exact.schur import eliminable_terms
 from sparselmm.linalg.rank import independent_columns, triangular_factor
-from sparselmm.linalg.sandwich import Sandwich
-from sparselmm.linalg.schur import eliminable_terms
 
 
 def positive(m, k, seed=0):

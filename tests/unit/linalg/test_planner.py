@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from sparselmm import LinearMixedModel, linalg, load_dataset
 from sparselmm.exceptions import PlanError
 from sparselmm.linalg import SOLVERS, SYSTEMS, planner
-from sparselmm.linalg.kernels import column_counts
+from sparselmm.linalg.kernels.rows import column_counts
 from sparselmm.linalg.planner import MEMORY_SHARE, cholmod_cost, make_plan, quick_choice, refuse_if_too_large
 
 

@@ -1,0 +1,1 @@
+"""How columns become numbers, learned once and applied to any rows."""

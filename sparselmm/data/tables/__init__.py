@@ -1,0 +1,1 @@
+"""Any table, as named columns."""

@@ -1,0 +1,1 @@
+"""Models stated as for other packages."""

@@ -1,0 +1,104 @@
+"""Predicted random effects by group, with their covariances, in statsmodels' order and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sparselmm._typing import FloatArray, IntArray
+from sparselmm.doors.mixedlm.translation import Translation
+from sparselmm.exceptions import DataError
+from sparselmm.inference.predict.error_variance import PredictionErrors
+from sparselmm.linalg.blocks import apply_factor
+
+BATCH_CELLS = 4_000_000
+
+
+@dataclass(frozen=True)
+class GroupEffects:
+    """Which random effects belong to which group.
+
+    Attributes
+    ----------
+    labels : pandas.Index
+        The groups, in increasing order.
+    positions : list of (s,) int arrays
+        For each group where its s effects stand among all: correlated ones first, then components by name.
+    names : list of (s,) object arrays
+        Their names.
+    """
+
+    labels: pd.Index
+    positions: list[IntArray]
+    names: list[Any]
+
+    def split(self, values: FloatArray) -> dict[Any, pd.Series[float]]:
+        """Return the values of all effects, (q,), by group."""
+        found = zip(self.labels, self.positions, self.names)
+        return {label: pd.Series(values[at], index=names) for label, at, names in found}
+
+    def covariances(self, joint: PredictionErrors, sigma: float) -> dict[Any, pd.DataFrame]:
+        """Return Cov(b | y) at the estimated parameters by group.
+
+        Effects of different groups are independent, so one right-hand side serves one effect of each group.
+        """
+        size = max(map(len, self.positions), default=0)
+        blocks = [np.empty((len(at), len(at))) for at in self.positions]
+        step = max(1, BATCH_CELLS // max(joint.gram.q, 1))
+        for first in range(0, size, step):
+            last = min(first + step, size)
+            columns = self._columns(joint, first, last)
+            for at, block in zip(self.positions, blocks):
+                block[:, first:last] = columns[at, : max(len(at) - first, 0)]
+        found = zip(self.labels, blocks, self.names)
+        return {label: pd.DataFrame(sigma**2 * (V + V.T) / 2.0, names, names) for label, V, names in found}
+
+    def _columns(self, joint: PredictionErrors, first: int, last: int) -> FloatArray:
+        """Return R M⁻¹ R'e for the sums e of the unit vectors of the effects first, ..., last - 1 of all groups."""
+        E = np.zeros((joint.gram.q, last - first))
+        for at in self.positions:
+            chosen = at[first:last]
+            E[chosen, np.arange(len(chosen))] = 1.0
+        E = apply_factor(E, tuple(R.T for R in joint.factors), joint.gram)
+        with joint.open() as system:
+            found = system.solve(E)
+        return apply_factor(found, joint.factors, joint.gram)
+
+
+def product_by_name(exog: Any, params: pd.Series[float]) -> pd.Series[float] | FloatArray:
+    """Return a matrix (n, k_fe) times the fixed effects; columns of a DataFrame go by their names.
+
+    Raises
+    ------
+    DataError
+        When the matrix does not have a column for each fixed effect.
+    """
+    names = list(params.index)
+    if isinstance(exog, pd.DataFrame) and set(names) <= set(exog.columns):
+        exog = exog[names]
+    try:
+        X = np.asarray(exog, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"exog must be a matrix of numbers: {error}") from error
+    if X.ndim == 0 or X.shape[-1] != len(names):
+        raise DataError(f"exog has shape {X.shape}; it needs a column for each of {', '.join(names)}")
+    values: FloatArray = np.asarray(X @ params.to_numpy(), dtype=np.float64)
+    if not isinstance(exog, pd.DataFrame):
+        return values
+    return pd.Series(values, index=exog.index)
+
+
+def group_effects(t: Translation) -> GroupEffects:
+    """Return the random effects of each group of a model."""
+    members = t.vcs if t.re is None else (t.re, *t.vcs)
+    terms = t.design.terms
+    starts = np.cumsum([0, *(term.m * term.k for term in terms)])
+    groups = np.concatenate([np.repeat(m.groups, terms[m.term].k) for m in members])
+    positions = np.concatenate([np.arange(starts[m.term], starts[m.term + 1]) for m in members])
+    names = np.array([name for m in members for name in m.names], dtype=object)
+    order = np.argsort(groups, kind="stable")
+    cuts = np.cumsum(np.bincount(groups, minlength=len(t.group_labels)))[:-1]
+    return GroupEffects(t.group_labels, np.split(positions[order], cuts), np.split(names[order], cuts))

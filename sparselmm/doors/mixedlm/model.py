@@ -1,0 +1,269 @@
+"""The unfitted model with statsmodels' names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sparselmm._typing import FloatArray
+from sparselmm.api import LinearMixedModel, MixedModelFit
+from sparselmm.doors.mixedlm.arrays import translate_arrays
+from sparselmm.doors.mixedlm.formulas import translate_formula
+from sparselmm.doors.mixedlm.results import MixedLMResults
+from sparselmm.doors.mixedlm.translation import Translation
+from sparselmm.exceptions import DataWarning, ParameterError, UnsupportedError, warn_user
+from sparselmm.hints.arguments import method_hints
+from sparselmm.hints.names import MIXEDLM_ARGUMENTS, argument_hints, refuse_file_name
+from sparselmm.optimize import Optimizer
+
+_SEARCH = frozenset({"method", "maxiter", "gtol", "maxfun", "niter_sa", "start_params", "full_output", "disp"})
+_ELSEWHERE = {
+    "data": "the table given is model.lmm.source.data; names are in endog_names and exog_names",
+    "exog_re": "the matrix of each random term is Z of model.lmm.problem.design.terms",
+    "exog_vc": "the matrix of each random term is Z of model.lmm.problem.design.terms",
+    "loglike": "write model.lmm.at(theta).llf, or llf of the fit",
+}
+_OTHER_MODEL = frozenset({"free", "fe_pen", "cov_pen"})
+
+
+@method_hints({"from_formula": MIXEDLM_ARGUMENTS})
+class MixedLM:
+    """A linear mixed model stated as for statsmodels: correlated effects per group, variance components.
+
+    Parameters
+    ----------
+    endog : (n,) array
+        Response.
+    exog : (n, k_fe) array or DataFrame
+        Fixed-effects matrix, the constant included. Row labels must be those of ``endog`` where both have any.
+    groups : (n,) array
+        Group of each row.
+    exog_re : (n, k_re) array or DataFrame, optional
+        Columns with correlated random coefficients per group. Without it and without ``exog_vc`` every
+        group has a random intercept.
+    exog_vc : dict or VCSpec, optional
+        Variance components: for each name a dict with one matrix per group, whose columns have
+        independent random coefficients with one common variance. The number of columns may differ
+        between groups. statsmodels' ``VCSpec`` works too.
+    missing : {"drop", "none"}
+        Rows with missing values are left out, or refused.
+
+    Examples
+    --------
+    >>> import numpy as np, sparselmm as slm
+    >>> data = slm.load_dataset("sleepstudy")
+    >>> exog = np.column_stack([np.ones(len(data)), data["Days"]])
+    >>> result = slm.MixedLM(data["Reaction"], exog, data["Subject"], exog_re=exog).fit()
+    >>> result.fe_params.round(3).to_dict()
+    {'const': 251.405, 'x1': 10.467}
+    """
+
+    _translation: Translation
+
+    def __init__(
+        self,
+        endog: Any,
+        exog: Any,
+        groups: Any,
+        exog_re: Any = None,
+        exog_vc: Any = None,
+        *,
+        missing: str = "drop",
+    ) -> None:
+        self._translation = translate_arrays(endog, exog, groups, exog_re, exog_vc, missing)
+
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str,
+        data: Any,
+        *,
+        groups: Any = None,
+        re_formula: str | None = None,
+        vc_formula: Mapping[str, str] | None = None,
+        missing: str = "drop",
+        context: Mapping[str, Any] | None = None,
+    ) -> MixedLM:
+        """Return the model of formulas; see `mixedlm`."""
+        refuse_file_name(data)
+        model = cls.__new__(cls)
+        model._translation = translate_formula(formula, data, groups, re_formula, vc_formula, missing, context)
+        return model
+
+    @property
+    def lmm(self) -> LinearMixedModel:
+        """The same model in the terms of this package."""
+        return self._translation.lmm
+
+    @property
+    def lmer_formula(self) -> str | None:
+        """The formula with which `sparselmm.lmer` fits this model to the same data; None where there is none."""
+        return self._translation.lmer_formula
+
+    @property
+    def endog(self) -> FloatArray:
+        """Response of the rows used, (n,)."""
+        return self._translation.design.y
+
+    @property
+    def exog(self) -> FloatArray:
+        """Fixed-effects matrix, (n, k_fe)."""
+        return self._translation.design.X
+
+    @property
+    def groups(self) -> Any:
+        """Group of each row used, (n,) array."""
+        return self._translation.group_labels.to_numpy()[self._translation.group_codes]
+
+    @property
+    def formula(self) -> str | None:
+        """The formula of the fixed part as given; None for a model made from arrays."""
+        return self._translation.formula
+
+    @property
+    def endog_names(self) -> str:
+        """Name of the response."""
+        return self._translation.endog_name
+
+    @property
+    def exog_names(self) -> list[str]:
+        """Names of the fixed effects."""
+        return list(self._translation.design.columns)
+
+    @property
+    def group_labels(self) -> list[Any]:
+        """The groups, in increasing order."""
+        return list(self._translation.group_labels)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self._translation.group_labels)
+
+    @property
+    def nobs(self) -> int:
+        """Number of rows used."""
+        return self._translation.design.n
+
+    def fit(
+        self, reml: bool = True, *, optimizer: str | Optimizer | None = None, verbose: int = 0, **options: Any
+    ) -> MixedLMResults:
+        """Fit by REML (default) or maximum likelihood.
+
+        Parameters
+        ----------
+        reml : bool
+            REML criterion if True, likelihood if False.
+        optimizer, verbose
+            As for `LinearMixedModel.fit`.
+        **options
+            statsmodels' options for its own search (``method``, ``maxiter``, ...) are ignored with a
+            warning: they do not change what is estimated.
+
+        Raises
+        ------
+        UnsupportedError
+            For options that would change the model: ``free``, ``fe_pen``, ``cov_pen`` and
+            ``do_cg=False``.
+        """
+        other = sorted(_OTHER_MODEL & {name for name, value in options.items() if value is not None})
+        if options.pop("do_cg", True) is not True:
+            other.append("do_cg")
+        if other:
+            raise UnsupportedError(
+                f"{', '.join(other)} would change the model and is not supported; independent random effects "
+                "are variance components, as vc_formula={'x': '0 + x'}"
+            )
+        unknown = sorted(set(options) - _SEARCH - _OTHER_MODEL)
+        if unknown:
+            raise ParameterError(f"fit() has no option {', '.join(unknown)}")
+        ignored = sorted(set(options) & _SEARCH)
+        if ignored:
+            warn_user(f"options of statsmodels' search are ignored here: {', '.join(ignored)}", DataWarning)
+        fitted = self.lmm.fit(reml, optimizer=optimizer, verbose=verbose)
+        return MixedLMResults(self, fitted, self._translation)
+
+    if not TYPE_CHECKING:  # type checkers know the names
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(_model_hint(name))
+
+    def __repr__(self) -> str:
+        return f"<MixedLM: {self.lmer_formula or self.lmm.source.formula}; {self.nobs} rows, {self.n_groups} groups>"
+
+
+def _model_hint(name: str) -> str:
+    """Return the text of the error for an unknown attribute of a model.
+
+    >>> _model_hint("summary")
+    "MixedLM has no attribute 'summary', which belongs to the fit: write model.fit().summary"
+    """
+    text = f"MixedLM has no attribute {name!r}"
+    if name in _ELSEWHERE:
+        return f"{text}; {_ELSEWHERE[name]}"
+    known = not name.startswith("_") and (hasattr(MixedLMResults, name) or hasattr(MixedModelFit, name))
+    return f"{text}, which belongs to the fit: write model.fit().{name}" if known else text
+
+
+@argument_hints(MIXEDLM_ARGUMENTS)
+def mixedlm(
+    formula: str,
+    data: Any,
+    *,
+    groups: Any = None,
+    re_formula: str | None = None,
+    vc_formula: Mapping[str, str] | None = None,
+    missing: str = "drop",
+    context: Mapping[str, Any] | None = None,
+) -> MixedLM:
+    """Return a mixed model given by statsmodels' formulas; fit it with ``.fit()``.
+
+    Parameters
+    ----------
+    formula : str
+        Response and fixed part, for example ``"Weight ~ Time"``. Coefficients have patsy's order and names.
+    data : table
+        pandas or polars DataFrame, Arrow table or dict of columns.
+    groups : str or (n,) array
+        Column, or labels in the order of the rows; one group for all rows allows crossed variance components.
+    re_formula : str, optional
+        Correlated random coefficients per group, for example ``"1 + Time"``. By default an intercept,
+        or none if there are variance components.
+    vc_formula : dict, optional
+        Variance components, for example ``{"classroom": "0 + C(classroom)"}``: independent effects with
+        one variance for all columns of the formula, in every group anew, so labels may restart.
+    missing : {"drop", "none"}
+        Rows with missing values are left out, or refused.
+    context : dict, optional
+        Names and functions that the formulas may use besides the columns.
+
+    Returns
+    -------
+    MixedLM
+        With ``fit(reml=True)``; ``lmm`` is the same model in this package's terms.
+
+    Raises
+    ------
+    FormulaError, DataError, UnsupportedError
+        Each names the formula, component, column or group at fault.
+
+    Examples
+    --------
+    >>> import sparselmm as slm
+    >>> data = slm.load_dataset("dietox")
+    >>> model = slm.mixedlm("Weight ~ Time", data, groups="Litter", vc_formula={"pig": "0 + C(Pig)"}, re_formula="1")
+    >>> model.lmer_formula
+    'Weight ~ Time + (1 | Litter) + (1 | Litter:Pig)'
+    >>> result = model.fit()
+    >>> round(float(result.cov_re.loc["Litter", "Litter"]), 2), result.vcomp.round(2).tolist()
+    (9.54, [31.18])
+    """
+    return MixedLM.from_formula(
+        formula,
+        data,
+        groups=groups,
+        re_formula=re_formula,
+        vc_formula=vc_formula,
+        missing=missing,
+        context=context,
+    )

@@ -1,0 +1,1 @@
+"""Names and arguments of other packages, and what to write instead."""

@@ -1,0 +1,222 @@
+"""The first step from one θ for many responses: one factorisation serves them all.
+
+In V = φ V₀ + Σ a_i Z(I⊗B_i)Z' the covariance is linear, and Fisher scoring from V₀ solves
+
+    [df      t'   ] [φ]   [pwrss]        t_i  = tr(P V_i),   T_ij = tr(P V_i P V_j),
+    [t       T    ] [a] = [u    ]        u_i  = y'P V_i P y = Σ_l s_l'B_i s_l
+
+(V₀⁻¹ for P in the traces, and n for df, under ML). The matrix does not depend on y. For balanced data
+the solution is the REML estimate itself; elsewhere it is Rao's MINQUE at θ, a good start and a usable
+approximation. V₀ is that of θ relative to σ², so σ² of the response is φ and Ω = Ω₀ + Σ a_i B_i/φ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from sparselmm._typing import FloatArray, frozen
+from sparselmm.covariance import CovarianceStructure
+from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
+from sparselmm.likelihood.criterion import Criterion
+from sparselmm.likelihood.derivatives import scores
+from sparselmm.likelihood.information import Direction, omega_information
+from sparselmm.likelihood.pls import ParameterMap, PenalizedLeastSquares
+from sparselmm.likelihood.starting import column_scales
+from sparselmm.linalg.blocks import Templates, apply_factor, apply_transposed
+
+INTERIOR = 0.1  # starts keep so much relative SD, in units of a level's information, in every direction
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the first step of every response has in common.
+
+    Attributes
+    ----------
+    par : (n_par,) array
+        θ's free parameters.
+    templates : tuple of (k, k) arrays
+        T of each term.
+    directions : tuple of (term, (k, k) array)
+        B_i, spanning the covariances of the structures.
+    matrix : (n + 1, n + 1) array
+        The matrix of the equations.
+    log_parts : tuple of (k, k) arrays
+        Derivative of the log-determinants with respect to Ω.
+    ldL2, ldRX2 : float
+        The log-determinants.
+    ZtViX : (q, p) array
+        Z'V⁻¹X.
+    RX : (p, p) array
+        Factor of X'V⁻¹X.
+    scaled_X : (q, p) array
+        Λ'Z'WX.
+    scales : tuple of (k,) arrays
+        Lengths of the columns of Z.
+    """
+
+    par: FloatArray
+    templates: Templates
+    directions: tuple[Direction, ...]
+    matrix: FloatArray
+    log_parts: tuple[FloatArray, ...]
+    ldL2: float
+    ldRX2: float
+    ZtViX: FloatArray
+    RX: FloatArray
+    scaled_X: FloatArray
+    scales: tuple[FloatArray, ...]
+
+
+def prepare(pls: PenalizedLeastSquares, criterion: Criterion, par: FloatArray) -> Shared:
+    """Return what all responses share at ``par``."""
+    xp, structures = pls.crossproducts, pls.parameters.structures
+    solution = pls.solve(par)
+    pls.factor(solution.templates)
+    directions = tuple((t, d + d.T) for t, s in enumerate(structures) for d in s.dtemplate())
+    info = omega_information(pls, solution, directions)
+    found = scores(pls, solution)
+    log_parts = []
+    for t, L in enumerate(pls.system.information_sums()):
+        if criterion.reml and xp.p:
+            B = found.B[xp.gram.offsets[t] : xp.gram.offsets[t + 1]].reshape(xp.gram.m[t], xp.gram.k[t], -1)
+            L = L - np.einsum("mip,mjp->ij", B, B)
+        log_parts.append((L + L.T) / 2.0)
+    n = len(directions)
+    matrix = np.empty((n + 1, n + 1))
+    matrix[0, 0] = criterion.df(xp.n, xp.p)
+    matrix[0, 1:] = matrix[1:, 0] = [float(np.sum(log_parts[t] * B)) for t, B in directions]
+    matrix[1:, 1:] = info.projected_traces if criterion.reml else info.traces
+    return Shared(
+        frozen(np.array(par)),
+        solution.templates,
+        directions,
+        matrix,
+        tuple(log_parts),
+        solution.ldL2,
+        solution.ldRX2,
+        found.ZtViX,
+        solution.RX,
+        solution.scaled[:, :-1],
+        tuple(column_scales(xp.gram)),
+    )
+
+
+@dataclass(frozen=True)
+class FirstSteps:
+    """The first step for r responses.
+
+    Attributes
+    ----------
+    value : (r,) array
+        The criterion at θ, before the step.
+    gradient : (r, n_par) array
+        Its gradient there.
+    par : (r, n_par) array
+        Parameters after the step, kept inside the parameter space.
+    gamma : (p, r) array
+        Coefficients after the step, to first order.
+    sigma2 : (r,) array
+        Residual variance after the step.
+    """
+
+    value: FloatArray
+    gradient: FloatArray
+    par: FloatArray
+    gamma: FloatArray
+    sigma2: FloatArray
+
+
+def first_steps(
+    pls: PenalizedLeastSquares, criterion: Criterion, shared: Shared, y: ResponseSums, interior: bool
+) -> FirstSteps:
+    """Return the first steps; ``interior`` keeps them a little inside the boundary, as starts should be."""
+    xp = pls.crossproducts
+    gram, df = xp.gram, criterion.df(xp.n, xp.p)
+    pls.factor(shared.templates)
+    C = apply_transposed(y.ZtWy, shared.templates, gram)
+    Y = pls.system.solve(C)
+    right = y.XtWy - shared.scaled_X.T @ Y
+    half = solve_triangular(shared.RX, right, trans=1) if xp.p else right
+    gamma = solve_triangular(shared.RX, half) if xp.p else right
+    s = y.ZtWy - gram.dot(apply_factor(Y, shared.templates, gram)) - shared.ZtViX @ gamma
+    pwrss = y.yWy - np.einsum("qr,qr->r", C, Y) - np.einsum("pr,pr->r", half, half)
+    E = [_level_products(s[gram.offsets[t] : gram.offsets[t + 1]], gram.k[t]) for t in range(len(gram.m))]
+    u = np.array([np.tensordot(E[t], B, ((1, 2), (0, 1))) for t, B in shared.directions])
+    solved = np.linalg.lstsq(shared.matrix, np.vstack([pwrss, u]))[0]
+    delta, omegas = _feasible(pls.parameters, shared, solved, interior)
+    sigma2 = _scale(shared.matrix, solved, delta)
+    moved = np.zeros_like(s)
+    for t, change in enumerate(omegas):
+        a, b = gram.offsets[t], gram.offsets[t + 1]
+        block = s[a:b].reshape(gram.m[t], gram.k[t], -1)
+        moved[a:b] = np.einsum("rij,mjr->mir", change, block).reshape(b - a, -1)
+    if xp.p:
+        back = solve_triangular(shared.RX, shared.ZtViX.T @ moved, trans=1)
+        gamma = gamma - solve_triangular(shared.RX, back)
+    par = _parameters(pls.parameters, shared.templates, omegas)
+    value = shared.ldL2 + (shared.ldRX2 if criterion.reml else 0.0) - xp.sum_log_weights
+    value = value + df * (1.0 + np.log(2.0 * np.pi * pwrss / df))
+    return FirstSteps(value, _gradients(pls.parameters, shared, E, df / pwrss), par, gamma, sigma2)
+
+
+def _level_products(s: FloatArray, k: int) -> FloatArray:
+    """Return Σ_l s_l s_l' of each response, (r, k, k)."""
+    by_level = s.reshape(-1, k, s.shape[1])
+    return np.asarray(np.einsum("mir,mjr->rij", by_level, by_level, optimize=True))
+
+
+def _feasible(
+    parameters: ParameterMap, shared: Shared, solved: FloatArray, interior: bool
+) -> tuple[FloatArray, list[FloatArray]]:
+    """Return the changes of Ω along the directions (n, r) and per term (r, k, k), eigenvalues kept from below zero."""
+    sigma2 = np.where(solved[0] > 0, solved[0], np.inf)  # no step where the equations give no variance
+    delta = solved[1:] / sigma2
+    floor, out, start = (INTERIOR**2 if interior else 0.0), [], 0
+    for t, T in enumerate(shared.templates):
+        B = np.array([b for term, b in shared.directions if term == t])
+        scale = shared.scales[t]
+        omega = T @ T.T
+        moved = (omega + np.tensordot(delta[start : start + len(B)].T, B, 1)) * np.outer(scale, scale)
+        w, Q = np.linalg.eigh(moved)
+        if np.any(w < floor):
+            moved = (Q * np.maximum(w, floor)[:, None, :]) @ Q.transpose(0, 2, 1)
+        change = moved / np.outer(scale, scale) - omega
+        flat = B.reshape(len(B), -1)
+        delta[start : start + len(B)] = np.linalg.lstsq(flat.T, change.reshape(len(change), -1).T)[0]
+        out.append(np.tensordot(delta[start : start + len(B)].T, B, 1))
+        start += len(B)
+    return delta, out
+
+
+def _scale(matrix: FloatArray, solved: FloatArray, delta: FloatArray) -> FloatArray:
+    """Return φ nearest to the solution when Ω is given: the minimum of its Fisher distance, (r,)."""
+    d = np.vstack([np.ones(delta.shape[1]), delta])
+    Fd = matrix @ d
+    return np.asarray(np.einsum("nr,nr->r", Fd, solved) / np.einsum("nr,nr->r", Fd, d))
+
+
+def _parameters(parameters: ParameterMap, templates: Templates, changes: list[FloatArray]) -> FloatArray:
+    """Return the free parameters of Ω plus its changes, (r, n_par)."""
+    parts = [
+        np.array([_nearest(structure, T @ T.T + change) for change in some])
+        for structure, T, some in zip(parameters.structures, templates, changes)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _nearest(structure: CovarianceStructure, omega: FloatArray) -> FloatArray:
+    return np.sqrt(np.maximum(omega[0], 0.0)) if structure.k == 1 else structure.nearest(omega)
+
+
+def _gradients(parameters: ParameterMap, shared: Shared, E: list[FloatArray], weight: FloatArray) -> FloatArray:
+    """Return the gradients of the criterion at θ, (r, n_par)."""
+    parts = []
+    for structure, T, L, products in zip(parameters.structures, shared.templates, shared.log_parts, E):
+        half = structure.dtemplate() @ T.T
+        S = L - weight[:, None, None] * products
+        parts.append(np.tensordot(S, half + half.transpose(0, 2, 1), ((1, 2), (1, 2))))
+    return np.concatenate(parts, axis=1)

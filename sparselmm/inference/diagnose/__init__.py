@@ -1,0 +1,1 @@
+"""Checks of designs and fits."""

@@ -1,0 +1,1 @@
+"""What follows from leaving out rows or groups."""

@@ -1,0 +1,1 @@
+"""Estimated marginal means."""

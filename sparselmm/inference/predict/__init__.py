@@ -1,0 +1,1 @@
+"""Prediction with exact variances, and simulation."""

@@ -1,0 +1,1 @@
+"""Variance parameters: covariance, tables, shares."""

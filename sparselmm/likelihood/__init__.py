@@ -1,0 +1,1 @@
+"""The likelihood of a linear mixed model: criterion, derivatives, search, certificate."""

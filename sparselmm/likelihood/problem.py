@@ -1,0 +1,185 @@
+"""The immutable problem and its solution: problem × criterion × optimizer → result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from sparselmm._typing import FloatArray
+from sparselmm.covariance import Centred, Unstructured, make_structure
+from sparselmm.data.design import Design
+from sparselmm.exceptions import (
+    ConvergenceWarning,
+    Message,
+    ParameterError,
+    SingularFitWarning,
+    SparseLMMWarning,
+    warn_user,
+)
+from sparselmm.likelihood.criterion import Criterion
+from sparselmm.likelihood.pls import Engine, ParameterMap
+from sparselmm.likelihood.result import FitResult, build_result
+from sparselmm.likelihood.search import Term, search
+from sparselmm.linalg import SOLVERS, SYSTEMS, IterativeControl, has_iterative, make_system
+from sparselmm.linalg.protocol import approximate
+from sparselmm.linalg.threads import blas_threads
+from sparselmm.optimize import Optimizer, OptimizerReport, Status
+from sparselmm.statistics.crossproducts import CrossProducts
+
+WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
+    "not_converged": ConvergenceWarning,
+    "singular": SingularFitWarning,
+    "monte_carlo": ConvergenceWarning,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A design with its cross-products and solver; nothing in it changes after it is made.
+
+    Attributes
+    ----------
+    design : Design
+        The rows.
+    engine : Engine
+        Cross-products, parameters and solver.
+    solver : str or None
+        The solver asked for; None where it was chosen.
+    control : IterativeControl or None
+        Effort of the iterative solver.
+    """
+
+    design: Design
+    engine: Engine
+    solver: str | None = None
+    control: IterativeControl | None = None
+
+    @classmethod
+    def from_design(cls, design: Design, solver: str | None = None, control: IterativeControl | None = None) -> Problem:
+        """Form the cross-products of a design and choose its solver."""
+        if solver is not None and solver not in SOLVERS:
+            raise ParameterError(f"unknown solver {solver!r}; there are {', '.join(SOLVERS)}")
+        if control is not None and not isinstance(control, IterativeControl):
+            raise ParameterError(f"control must be a sparselmm.IterativeControl, not {control!r}")
+        if control is not None and solver in SYSTEMS:
+            raise ParameterError(f"control is for the iterative solver; solver={solver!r} is exact and takes none")
+        return cls._of(design, CrossProducts.from_design(design), solver, control)
+
+    @classmethod
+    def _of(
+        cls, design: Design, crossproducts: CrossProducts, solver: str | None, control: IterativeControl | None
+    ) -> Problem:
+        structures = []
+        for term, centre in zip(design.terms, crossproducts.centres):
+            structure = make_structure(term.structure, term.k)
+            if centre is not None and isinstance(structure, Unstructured):
+                structure = Centred(structure, centre.position, centre.multiples)
+            structures.append(structure)
+        parameters = ParameterMap(tuple(structures))
+        engine = Engine(crossproducts, parameters, partial(make_system, name=solver, control=control))
+        return cls(design, engine, solver, control)
+
+    def solving(self, solver: str | None) -> dict[str, Any]:
+        """Return the arguments of a changed model solved in this way; exact solvers take no control."""
+        return {"solver": solver, "control": None if solver in SYSTEMS else self.control}
+
+    def with_response(self, y: FloatArray) -> Problem:
+        """Return the same problem for another response, (n,)."""
+        crossproducts = self.engine.crossproducts.with_response(self.design, y)
+        return replace(self, design=replace(self.design, y=y), engine=self.engine.with_response(crossproducts))
+
+    def for_design(self, design: Design, shared: CrossProducts | None = None) -> Problem:
+        """Return the problem of another design of the same rows, treated in the same way.
+
+        After an approximate fit it is approximate too, if it can be; designs with one and the same random part
+        then share the system, and so all that their criteria have of Monte Carlo error. ``shared`` are the
+        cross-products where they are known without a pass over the rows.
+        """
+        with self.engine.locked() as pls:
+            drawn = approximate(pls.system)
+        same = design.terms is self.design.terms
+        if drawn is not None and same:
+            shared = shared or replace(CrossProducts.from_design(design), gram=self.engine.crossproducts.gram)
+            return replace(self, design=design, engine=self.engine.with_response(shared))
+        crossproducts = CrossProducts.from_design(design)
+        if drawn is None:
+            return self._of(design, crossproducts, self.solver if same else None, self.control)
+        solver = drawn.name if has_iterative(crossproducts.gram) else None
+        return self._of(design, crossproducts, solver, self.control)
+
+    @property
+    def theta_names(self) -> tuple[str, ...]:
+        """Names of the entries of θ."""
+        return tuple(
+            name
+            for s, t in zip(self.engine.parameters.structures, self.design.terms)
+            for name in s.theta_names(t.label, t.columns)
+        )
+
+
+def evaluate_at(problem: Problem, theta: FloatArray | Sequence[float], criterion: Criterion) -> FitResult:
+    """Return the full result at a fixed θ."""
+    par = problem.engine.parameters.par(theta)
+    with problem.engine.locked() as pls:
+        drawn = approximate(pls.system)
+        if drawn is not None and drawn.effort is None:
+            drawn.adapt(problem.engine.parameters.templates(par))
+        solution = pls.solve(par)
+        value = pls.value(solution, criterion)
+        report = OptimizerReport("fixed", Status.STOPPED, "theta was given", 1, 0, ((par, value),))
+        return build_result(problem.design, problem.engine.settled(pls), pls, solution, criterion, report)
+
+
+def fit_problem(
+    problem: Problem,
+    criterion: Criterion,
+    *,
+    start: FloatArray | Sequence[float] | None = None,
+    optimizer: str | Optimizer | None = None,
+    listener: Callable[[int, float, float], None] | None = None,
+) -> FitResult:
+    """Minimize the criterion over θ and return the result at the minimum."""
+    par = None if start is None else problem.engine.parameters.par(start)
+    terms = tuple(Term(t.name, t.columns) for t in problem.design.terms)
+    with problem.engine.locked() as pls, blas_threads(pls.system.flops if pls.system.exact else 0.0):
+        found = search(pls, criterion, terms, start=par, optimizer=optimizer, listener=listener)
+        engine = problem.engine.settled(pls)
+        result = build_result(problem.design, engine, pls, found.solution, criterion, found.report, found.certificate)
+    return _with_messages(result)
+
+
+def _with_messages(result: FitResult) -> FitResult:
+    """Add the messages of the fit and issue them as warnings."""
+    found: list[Message] = []
+    certificate = result.convergence
+    if certificate is not None and not certificate.certified:
+        found.append(
+            Message(
+                "not_converged",
+                "warning",
+                f"The fit is not at an optimum ({result.report.message}): exact derivatives predict a further decrease "
+                f"of the criterion by {certificate.remaining:.3g}.",
+                "Start again from fit.theta (start=), choose another optimizer, or rescale the predictors.",
+            )
+        )
+    if certificate is not None and certificate.singular:
+        facts = "; ".join(f"{d.combination} of {d.term} has zero variance" for d in certificate.singular)
+        simpler = "; ".join(dict.fromkeys(d.simpler for d in certificate.singular))
+        found.append(Message("singular", "note", f"Singular fit: {facts}.", f"The fit equals {simpler}."))
+    drawn = None if certificate is None else certificate.monte_carlo
+    if drawn is not None and not drawn.reached:
+        found.append(
+            Message(
+                "monte_carlo",
+                "warning",
+                f"The criterion is known to a standard error of {drawn.standard_error:.2g} only, not to the "
+                f"{drawn.target:.2g} aimed for ({drawn.effort}).",
+                "Estimates are affected far less (fit.convergence.monte_carlo.theta); allow more work with "
+                "control=slm.IterativeControl(max_probes=..., max_deflation=...).",
+            )
+        )
+    for message in found:
+        warn_user(message, WARNING_CLASSES[message.code])
+    return replace(result, messages=(*result.messages, *found))

@@ -1,0 +1,271 @@
+"""The search for θ: start, optimizer, certificate, and what is tried when a fit ends at a boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sparselmm._typing import FloatArray
+from sparselmm.likelihood.certificate import Convergence, certify, is_singular, leave_boundary, singular_directions
+from sparselmm.likelihood.criterion import Criterion
+from sparselmm.likelihood.derivatives import Curvature
+from sparselmm.likelihood.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
+from sparselmm.likelihood.starting import column_scales, moment_start
+from sparselmm.linalg.protocol import ApproximateSystem, approximate
+from sparselmm.optimize import Newton, Optimizer, OptimizerReport, Recorder, make_optimizer
+
+BOUNDARY_TOL = 0.02
+MAX_RESTARTS = 3
+CLOSE = 1e-3
+MANY_PARAMETERS = 8
+EXPENSIVE_FLOPS = 2e7
+RESTART_FLOPS = 1e9
+EXPENSIVE_RTOL = 1e-13  # of the criterion; far below what another expensive step could show
+BETTER = 1e-9
+MONTE_CARLO_DECREASE = 10.0  # that draws can feign, for errors of the parameters of one of their own standard errors
+PARAMETER_AIM = 1e-3  # Monte Carlo error of a parameter, as a share of its standard error
+
+
+class CriterionAt:
+    """The criterion of one model as a function of the free parameters, with its derivatives."""
+
+    def __init__(self, pls: PenalizedLeastSquares, criterion: Criterion) -> None:
+        self.pls = pls
+        self.criterion = criterion
+        self.scales = column_scales(pls.crossproducts.gram)
+        self.latest: Curvature | None = None
+        self._solved: PLSSolution | None = None
+
+    def solution(self, par: FloatArray) -> PLSSolution:
+        """Return the solution at ``par``; that of the last point is kept."""
+        if self._solved is None or not np.array_equal(self._solved.par, par):
+            self._solved = self.pls.solve(par)
+        return self._solved
+
+    def forget(self) -> None:
+        """Drop what was found, because the system has changed its effort."""
+        self.latest = self._solved = None
+
+    def value(self, par: FloatArray) -> float:
+        """Return the criterion."""
+        return self.pls.value(self.solution(par), self.criterion)
+
+    def derivatives(self, par: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Return criterion, gradient and Hessian; the factor of a preceding `value` is used again."""
+        self.latest = Curvature(self.pls, self.criterion, self.solution(par))
+        d = self.latest.derivatives
+        return d.value, d.gradient, d.hessian
+
+    def typical(self, par: FloatArray) -> FloatArray:
+        """Return for each parameter the size of its template's rows, at least a fraction of their own scale."""
+        parts = []
+        parameters = self.pls.parameters
+        for structure, x, scale in zip(parameters.structures, parameters.split(par), self.scales):
+            rows = np.maximum(np.sqrt((structure.template(x) ** 2).sum(axis=1)), 0.5 / scale)
+            touched = (structure.dtemplate() != 0).sum(axis=2)
+            parts.append(touched @ rows / touched.sum(axis=1))
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Term:
+    """What the search needs to know of a random term to name it."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The end of a search.
+
+    Attributes
+    ----------
+    solution : PLSSolution
+        At canonical parameters; the system is factored there.
+    certificate : Convergence
+        The proof.
+    report : OptimizerReport
+        How it was found.
+    """
+
+    solution: PLSSolution
+    certificate: Convergence
+    report: OptimizerReport
+
+
+def search(
+    pls: PenalizedLeastSquares,
+    criterion: Criterion,
+    terms: tuple[Term, ...],
+    *,
+    start: FloatArray | None = None,
+    optimizer: str | Optimizer | None = None,
+    listener: Callable[[int, float, float], None] | None = None,
+) -> Found:
+    """Minimize the criterion from ``start``, (n_par,), by default from moment estimates."""
+    parameters = pls.parameters
+    method, reason = choose_optimizer(pls, optimizer)
+    target = CriterionAt(pls, criterion)
+    recorder = Recorder(target, listener)
+    drawn = approximate(pls.system)
+    try:
+        first = moment_start(pls.crossproducts, parameters) if start is None else start
+        if drawn is not None and drawn.effort is None:
+            drawn.adapt(parameters.templates(first), grow=False)
+        par, status, text = method.minimize(recorder, first, parameters.lower())
+        par, certificate, notes = _certified(target, recorder, par, terms)
+        if status.ok and certificate.singular and _cheap(pls):
+            par, certificate, more = _from_other_starts(target, recorder, par, certificate, terms)
+            notes += more
+        if drawn is not None:
+            par, certificate, more = _with_full_effort(target, recorder, drawn, par, certificate, terms)
+            notes += more
+    except KeyboardInterrupt as error:
+        raise recorder.interrupted(parameters.theta) from error
+    solution = target.solution(par)
+    if drawn is not None:
+        certificate = _with_monte_carlo(target, drawn, par, certificate)
+    report = OptimizerReport(
+        method.name,
+        status,
+        f"{text}{notes} ({reason})",
+        len(recorder.trace),
+        recorder.n_gradients,
+        tuple(recorder.trace),
+    )
+    return Found(solution, certificate, report)
+
+
+def _with_monte_carlo(
+    target: CriterionAt, drawn: ApproximateSystem, par: FloatArray, certificate: Convergence
+) -> Convergence:
+    """Return the certificate of an optimum that is known within Monte Carlo errors only.
+
+    Criterion and gradient are two estimates with the same draws; their optima differ by such errors.
+    """
+    found = replace(drawn.monte_carlo(), theta=parameter_errors(_curvature_near(target, par, target.scales)))
+    tolerance = max(certificate.tolerance, MONTE_CARLO_DECREASE * float(found.theta @ found.theta))
+    certified = certificate.remaining < tolerance
+    return replace(certificate, monte_carlo=found, tolerance=tolerance, certified=certified)
+
+
+def _with_full_effort(
+    target: CriterionAt,
+    recorder: Recorder,
+    drawn: ApproximateSystem,
+    par: FloatArray,
+    certificate: Convergence,
+    terms: tuple[Term, ...],
+) -> tuple[FloatArray, Convergence, str]:
+    """Return the optimum with as many draws as the standard error needs, known only where it is small enough."""
+    parameters = target.pls.parameters
+    target.value(par)
+    share = float(parameter_errors(_curvature_near(target, par, target.scales)).max(initial=0.0))
+    if drawn.exhausted or (drawn.standard_error <= drawn.aim and share <= PARAMETER_AIM):
+        return par, certificate, ""
+    drawn.adapt(parameters.templates(par), more=(share / PARAMETER_AIM) ** 2)
+    recorder.forget_best()
+    target.forget()
+    par, _, _ = Newton(rtol=EXPENSIVE_RTOL).minimize(recorder, par, parameters.lower())
+    return _certified(target, recorder, par, terms)
+
+
+def parameter_errors(curvature: Curvature) -> FloatArray:
+    """Return the Monte Carlo standard errors of the parameters as shares of their own, (n_par,), if any."""
+    if len(curvature.samples) < 2:
+        return np.zeros(0)
+    H = curvature.derivatives.hessian
+    w, U = np.linalg.eigh((H + H.T) / 2.0)
+    inverse = (U / np.maximum(w, 1e-12 * max(float(np.abs(w).max()), 1e-300))) @ U.T
+    moved = curvature.samples @ inverse
+    own = np.sqrt(2.0 * np.diag(inverse))
+    return np.asarray(moved.std(axis=0, ddof=1) / np.sqrt(len(moved)) / own)
+
+
+def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | None) -> tuple[Optimizer, str]:
+    """Return the optimizer asked for, or the one that suits the size of the problem, and why."""
+    if optimizer is not None:
+        return make_optimizer(optimizer), "chosen by the caller"
+    n_par, cost = pls.parameters.n_par, pls.system.flops
+    if n_par > MANY_PARAMETERS:
+        return make_optimizer("newton"), f"{n_par} parameters"
+    if cost > EXPENSIVE_FLOPS:
+        return Newton(rtol=EXPENSIVE_RTOL), f"{cost:.1e} flops per evaluation"
+    return make_optimizer("bobyqa+newton"), "few parameters, cheap evaluations"
+
+
+def _cheap(pls: PenalizedLeastSquares) -> bool:
+    """Return whether further searches cost little beside the first."""
+    return pls.parameters.n_par <= MANY_PARAMETERS and pls.system.flops < RESTART_FLOPS
+
+
+def _certified(
+    target: CriterionAt, recorder: Recorder, par: FloatArray, terms: tuple[Term, ...]
+) -> tuple[FloatArray, Convergence, str]:
+    """Return canonical parameters and their certificate; leave a false boundary optimum by Newton steps."""
+    parameters, notes = target.pls.parameters, ""
+    scales = target.scales
+    names, columns = tuple(t.name for t in terms), tuple(t.columns for t in terms)
+    for attempt in range(MAX_RESTARTS + 1):
+        par = _snap(recorder, parameters, par)
+        certificate = certify(
+            _curvature_near(target, par, scales), parameters.structures, names, scales, recorder.typical(par)
+        )
+        if certificate.boundary_decrease < certificate.tolerance or attempt == MAX_RESTARTS:
+            break
+        start = leave_boundary(parameters.structures, parameters.templates(par), certificate.terms)
+        par, _, finish = make_optimizer("newton").minimize(recorder, start, parameters.lower())
+        notes += f"; left a false boundary optimum ({finish})"
+    directions = singular_directions(names, columns, parameters.templates(par), scales, parameters.maps)
+    return par, replace(certificate, singular=directions), notes
+
+
+def _from_other_starts(
+    target: CriterionAt, recorder: Recorder, par: FloatArray, certificate: Convergence, terms: tuple[Term, ...]
+) -> tuple[FloatArray, Convergence, str]:
+    """Return the best of this and of Newton runs from two other starts; singular optima can be local."""
+    pls = target.pls
+    scales = column_scales(pls.crossproducts.gram)
+    unit = [s.nearest(np.diag(1.0 / scale**2)) for s, scale in zip(pls.parameters.structures, scales)]
+    best = target.value(par)
+    note = ""
+    for start in (moment_start(pls.crossproducts, pls.parameters), np.concatenate(unit)):
+        other, _, _ = make_optimizer("newton").minimize(recorder, start, pls.parameters.lower())
+        value = target.value(other)
+        if value < best - BETTER:
+            par, certificate, more = _certified(target, recorder, other, terms)
+            best = target.value(par)
+            note = f"; a better optimum was found from another start{more}"
+    return par, certificate, note
+
+
+def _curvature_near(target: CriterionAt, par: FloatArray, scales: list[FloatArray]) -> Curvature:
+    """Return the derivatives at ``par``, or those of the last Newton step to it where they prove the same.
+
+    That step was taken because it gains next to nothing; it is not worth another inverse unless a
+    template is singular, where signs of small numbers decide.
+    """
+    latest = target.latest
+    if latest is not None:
+        if np.array_equal(latest.solution.par, par):
+            return latest
+        near = np.all(np.abs(latest.solution.par - par) < CLOSE * target.typical(par))
+        if near and not any(map(is_singular, target.pls.parameters.templates(par), scales)):
+            return latest
+    target.latest = Curvature(target.pls, target.criterion, target.solution(par))
+    return target.latest
+
+
+def _snap(recorder: Recorder, parameters: ParameterMap, par: FloatArray) -> FloatArray:
+    """Return the canonical parameters, those near a bound put on it where the criterion is not worse."""
+    par = parameters.canonical(par)
+    lower = parameters.lower()
+    near = np.isfinite(lower) & (par > lower) & (par < lower + BOUNDARY_TOL * recorder.typical(par))
+    if near.any():
+        moved = parameters.canonical(np.where(near, lower, par))
+        if recorder.value(moved) <= recorder.best_value:
+            return moved
+    return par

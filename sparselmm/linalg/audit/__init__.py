@@ -1,0 +1,1 @@
+"""Errors of solvers that draw random vectors, and the exact value beside them."""

@@ -1,0 +1,1 @@
+"""Every compiled loop; imported only where a problem is large enough to need one."""

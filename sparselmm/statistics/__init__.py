@@ -1,0 +1,1 @@
+"""Additive sums over the rows of a design."""

@@ -1,0 +1,1 @@
+"""Saved models: the file format and what goes into it."""
