@@ -159,4 +159,4 @@ class Components:
 
         Under ``na_action="exclude"`` all rows of the data, with NaN in these columns where a row was left out.
         """
-        return augment_rows(self.result, self.source.data)
+        return augment_rows(self.result, self.source)

@@ -35,7 +35,7 @@ from sparselmm.report import Summary, summarize
 from sparselmm.statistics.crossproducts import CrossProducts
 
 if TYPE_CHECKING:
-    from sparselmm.api.model import LinearMixedModel
+    pass
 
 
 @method_hints(FIT_ARGUMENTS, EVERYWHERE)
@@ -274,17 +274,21 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
 
         Parameters
         ----------
-        y : (n,) array, optional
+        y : (n,) array or table of one column, optional
             The new response, one value for each row that entered this fit or for each row of the
             data; on the scale of the left side of the formula. A Series must have these rows' order.
+            What follows from the new fit (`update`, `augment`, `anova`, ...) uses this response.
         reml : bool, optional
             Criterion; by default that of this fit.
         """
         criterion = self.result.criterion_type if reml is None else criterion_for(bool(reml))
-        problem = self.problem if y is None else self.problem.with_response(self._response(y))
+        problem, source = self.problem, self.source
+        if y is not None:
+            response = self._response(y)
+            problem, source = problem.with_response(response), source.with_response(response, self.result.design)
         # close to this fit's θ, Newton steps alone are the shortest way; a boundary is no place to start from
         nearby: dict[str, Any] = {} if self.is_singular else {"start": self.theta, "optimizer": "newton"}
-        return MixedModelFit(problem, fit_problem(problem, criterion, **nearby), self.source)
+        return MixedModelFit(problem, fit_problem(problem, criterion, **nearby), source)
 
     def _response(self, y: npt.ArrayLike) -> FloatArray:
         design = self.result.design
@@ -292,6 +296,13 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
             values = np.array(y, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise DataError(f"the new response is not numeric: {error}") from error
+        if values.ndim == 2:
+            if values.shape[1] != 1:
+                one = f"one column, as in refit(y[{y.columns[0]!r}])" if isinstance(y, pd.DataFrame) else "one column"
+                raise DataError(
+                    f"the new response has {values.shape[1]} columns: pass {one}, or all to slm.fit_many(fit, y)"
+                )
+            values = values[:, 0]
         whole = values.shape == (len(design.frame_index),)
         check_order(y, design.frame_index if whole else design.index, "y")
         if whole and len(design.frame_index) != design.n:
@@ -328,7 +339,7 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         formula : str, optional
             Change of the formula in R's manner, for example ``". ~ . - x"``.
         data : table, optional
-            Other data; by default the data of this fit.
+            Other data; by default the data of this fit, with the response of `refit` where one was given.
         subset : str or (n,) bool array, optional
             Rows to keep: a pandas query or a mask.
         reml : bool, optional
@@ -343,13 +354,17 @@ class MixedModelFit(AfterFit, Diagnostics, Inference, Resampling, Matrices):
         if self.source.spec is None:
             raise ParameterError("a model made from arrays has no formula to update")
         text = self.formula if formula is None else update_formula(self.source.spec, formula)
-        table = self.source.table() if data is None else data
+        table, response = (self.source.table(), self.source.response) if data is None else (data, None)
         solving = self.problem.solving(changes.get("solver", self.problem.solver))
         arguments = {**self.source.arguments, **solving, **changes}
         fitting = {key: arguments.pop(key) for key in ("start", "optimizer", "verbose") if key in arguments}
         if subset is not None:
-            table, arguments = take_subset(table, subset, arguments)
-        model: LinearMixedModel = LinearMixedModel.from_formula(text, table, **arguments)
+            table, cut = take_subset(table, subset, {**arguments, "response": response})
+            response, arguments = cut.pop("response"), cut
+        if response is None:
+            model = LinearMixedModel.from_formula(text, table, **arguments)
+        else:
+            model = LinearMixedModel._of_response(text, table, self.source.spec.response, response, **arguments)
         return model.fit(self.reml if reml is None else reml, **fitting)
 
     # --- reports -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sparselmm.data import build_design
 from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
-from sparselmm.formula import parse_formula
+from sparselmm.formula import ModelSpec, parse_formula
 from sparselmm.hints.arguments import argument_hints, method_hints
 from sparselmm.hints.foreign import FUNCTION_ARGUMENTS, MODEL_ARGUMENTS
 from sparselmm.hints.names import LMER_ARGUMENTS, check_choice, refuse_file_name
@@ -72,7 +72,6 @@ class LinearMixedModel:
         49.5101
         """
         refuse_file_name(data)
-        check_choice(control=control)
         spec = parse_formula(formula, _column_names(data))
         arguments: dict[str, Any] = {
             "weights": weights,
@@ -81,8 +80,43 @@ class LinearMixedModel:
             "na_action": na_action,
             "context": context,
         }
-        encoding, design = build_design(spec, data, **arguments)
-        return cls(Problem.from_design(design, solver, control), ModelSource(spec, encoding, arguments, data))
+        return cls._of_spec(spec, data, arguments, None, solver, control)
+
+    @classmethod
+    def _of_response(
+        cls,
+        formula: str,
+        data: Any,
+        name: str,
+        response: FloatArray,
+        *,
+        solver: str | None = None,
+        control: IterativeControl | None = None,
+        **arguments: Any,
+    ) -> LinearMixedModel:
+        """Return the model of a formula whose response, called ``name``, is given for each row of the data."""
+        spec = parse_formula(formula, _column_names(data))
+        if spec.response != name:
+            raise ParameterError(
+                f"the response of this fit was given to refit(), so it cannot become {spec.response}: "
+                "put it into a table and pass that as data="
+            )
+        return cls._of_spec(spec, data, arguments, response, solver, control)
+
+    @classmethod
+    def _of_spec(
+        cls,
+        spec: ModelSpec,
+        data: Any,
+        arguments: Mapping[str, Any],
+        response: FloatArray | None,
+        solver: str | None,
+        control: IterativeControl | None,
+    ) -> LinearMixedModel:
+        check_choice(control=control)
+        encoding, design = build_design(spec, data, **arguments, response=response)
+        source = ModelSource(spec, encoding, arguments, data, response)
+        return cls(Problem.from_design(design, solver, control), source)
 
     @classmethod
     def from_arrays(

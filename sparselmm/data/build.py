@@ -64,6 +64,7 @@ def build_design(
     contrasts: Mapping[str, Any] | None = None,
     na_action: str = "omit",
     context: Mapping[str, Any] | None = None,
+    response: FloatArray | None = None,
 ) -> tuple[EncodingSpec, Design]:
     """Return the design of a model, and what later rows need to be encoded alike.
 
@@ -84,6 +85,8 @@ def build_design(
         What happens to rows with missing values.
     context : mapping, optional
         Names and functions the formula may use besides the columns.
+    response : (rows of the data,) array, optional
+        In place of the formula's response; NaN where it is missing.
 
     Raises
     ------
@@ -98,8 +101,10 @@ def build_design(
         raise DataError("the data have no rows")
     evaluator = Evaluator(frame, context, {})
     fixed, sides = read_terms(spec.fixed), [read_terms(term.lhs) for term in spec.random]
-    inputs = _gather(spec, evaluator, [fixed, *sides], weights, offset)
-    _warn_about_gaps(spec, inputs.variables, evaluator)
+    own = evaluator.variable(spec.response) if response is None else response
+    y = numeric(own, f"the response {spec.response}")
+    inputs = _gather(spec, evaluator, [fixed, *sides], y, (weights, offset))
+    _warn_about_gaps([spec.response] if response is None else [], inputs.variables, evaluator)
     texts = _check_texts(inputs.variables)
     rows, messages = usable_rows(inputs.named(spec.response), inputs.weights, frame.index, na_action)
     values = {text: rows.take_value(value) for text, value in inputs.variables.items()}
@@ -118,19 +123,18 @@ def _gather(
     spec: ModelSpec,
     evaluator: Evaluator,
     sides: list[TermList],
-    weights: VectorInput,
-    offset: VectorInput,
+    y: FloatArray,
+    given: tuple[VectorInput, VectorInput],
 ) -> _Inputs:
     """Evaluate everything the model uses on all rows, as R does before it drops any."""
-    frame = evaluator.frame
-    y = numeric(evaluator.variable(spec.response), f"the response {spec.response}")
+    frame, (weights, offset) = evaluator.frame, given
     texts = dict.fromkeys(text for terms in sides for term in terms.terms for text in term)
     variables = {text: evaluator.variable(text) for text in texts}
     factors = {text: evaluator.grouping(text) for term in spec.random for text in term.grouping}
     offsets = [numeric(evaluator.variable(text), f"offset({text})") for text in spec.offsets]
-    given = _vector(offset, "offset", frame)
-    if given is not None:
-        offsets.append(given)
+    shift = _vector(offset, "offset", frame)
+    if shift is not None:
+        offsets.append(shift)
     prior = _vector(weights, "weights", frame)
     check_weights(prior, frame.index)
     total = np.asarray(sum(offsets), dtype=np.float64) if offsets else None
@@ -155,10 +159,10 @@ def _vector(given: VectorInput, what: str, frame: Frame) -> FloatArray | None:
     return values
 
 
-def _warn_about_gaps(spec: ModelSpec, variables: dict[str, Value], evaluator: Evaluator) -> None:
+def _warn_about_gaps(response: list[str], variables: dict[str, Value], evaluator: Evaluator) -> None:
     """Warn when an expression has no value although its columns have one, as for log(-1)."""
     frame = evaluator.frame
-    for text in dict.fromkeys([spec.response, *variables]):
+    for text in dict.fromkeys([*response, *variables]):
         node = parse_expression(text)
         if isinstance(node, Name):
             continue

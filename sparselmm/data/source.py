@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sparselmm.data import EncodingSpec
+import numpy as np
+
+from sparselmm._typing import FloatArray
+from sparselmm.data.design import Design
+from sparselmm.data.encoding.encoding import EncodingSpec
 from sparselmm.exceptions import DataError
 from sparselmm.formula import ModelSpec
 
@@ -27,12 +31,15 @@ class ModelSource:
         ``weights``, ``offset``, ``contrasts``, ``na_action`` and ``context`` as given.
     data : object
         The table given, or None after unpickling.
+    response : (rows of the data,) array or None
+        The response of a refit, NaN in rows for which none was given; None while it is the formula's.
     """
 
     spec: ModelSpec | None = None
     encoding: EncodingSpec | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     data: Any = field(default=None, repr=False)
+    response: FloatArray | None = field(default=None, repr=False)
 
     @property
     def formula(self) -> str:
@@ -55,8 +62,14 @@ class ModelSource:
             raise DataError("the data of this model are not kept after it was saved or copied; pass data=")
         return self.data
 
+    def with_response(self, y: FloatArray, design: Design) -> ModelSource:
+        """Return the source of a model with another response, (n,), on the rows of its design."""
+        response = np.full(len(design.frame_index), np.nan)
+        response[design.rows] = y
+        return replace(self, response=response)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "data": None}
+        return {**self.__dict__, "data": None, "response": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():

@@ -9,8 +9,12 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
+from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import ParameterError, UnsupportedError
+from sparselmm.formula.grammar import parse_expression
+from sparselmm.formula.nodes import Name, names
+from sparselmm.formula.spec import ModelSpec
 from sparselmm.inference.frames import pad_rows
 from sparselmm.inference.leave_out.leverage import row_geometry
 from sparselmm.inference.leave_out.residuals import cook_of_cases
@@ -77,24 +81,35 @@ def glance_row(result: FitResult, npar: int) -> pd.DataFrame:
     )
 
 
-def augment_rows(result: FitResult, table: Any) -> pd.DataFrame:
+def augment_rows(result: FitResult, source: ModelSource) -> pd.DataFrame:
     """Return the rows used with .fitted, .resid, .hat, .cooksd, .fixed, .mu, .offset and weights columns.
 
     Under ``na_action="exclude"`` all rows of the data, with NaN where a row was left out of the fit.
+    The response of a refit replaces the column of the formula's; that of log(y) is added, and y left out.
     After an approximate fit to many rows .hat and .cooksd are left out; ``attrs["notes"]`` says so.
     """
     design = result.design
-    frame = as_frame(table) if table is not None else None
+    frame = as_frame(source.data) if source.data is not None else None
     exclude = design.na_action == "exclude"
     rows = np.arange(len(design.frame_index)) if exclude else design.rows
     columns = {} if frame is None else {name: frame.series(name).iloc[rows].array for name in frame.names}
+    if source.response is not None and source.spec is not None:
+        columns = _with_response(columns, source.spec, source.response[rows])
     numbers, notes = _augmented(result)
-    out = pd.DataFrame(columns, index=design.frame_index if exclude else design.index)
-    for name, values in numbers.items():
-        out[name] = pad_rows(design, values) if exclude else values
+    padded = {name: pad_rows(design, values) if exclude else values for name, values in numbers.items()}
+    out = pd.DataFrame({**columns, **padded}, index=design.frame_index if exclude else design.index)
     if notes:
         out.attrs["notes"] = notes
     return out
+
+
+def _with_response(columns: dict[str, Any], spec: ModelSpec, y: FloatArray) -> dict[str, Any]:
+    """Return the columns with the response y of a refit, in the place of the formula's."""
+    node = parse_expression(spec.response)
+    name = node.name if isinstance(node, Name) else spec.response
+    made_of = [column for column in columns if column in names(node)]
+    replaced = {name if column in made_of[:1] else column: values for column, values in columns.items()}
+    return {column: y if column == name else v for column, v in replaced.items() if column not in made_of[1:]}
 
 
 def _augmented(result: FitResult) -> tuple[dict[str, FloatArray], list[str]]:

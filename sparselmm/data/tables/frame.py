@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ class Frame:
         self.index = index
         self._get = get
         self._known = frozenset(names)
+        self._repeated = set() if len(self._known) == len(names) else {n for n, k in Counter(names).items() if k > 1}
         self._columns: dict[str, Column] = {}
 
     def __len__(self) -> int:
@@ -46,7 +48,7 @@ class Frame:
         DataError
             When the table has two columns of that name.
         """
-        if self.names.count(name) > 1:
+        if name in self._repeated:
             raise DataError(f"the data have {self.names.count(name)} columns named {name!r}; column names must differ")
         return self._get(name)
 

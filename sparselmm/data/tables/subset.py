@@ -12,7 +12,7 @@ from sparselmm.exceptions import DataError, ParameterError
 
 
 def take_subset(data: Any, subset: Any, arguments: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the rows of a table chosen by a query or mask, and weights and offset arrays cut alike."""
+    """Return the rows of a table chosen by a query or mask, and weights, offset and response arrays cut alike."""
     table = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
     if isinstance(subset, str):
         try:
@@ -26,7 +26,7 @@ def take_subset(data: Any, subset: Any, arguments: dict[str, Any]) -> tuple[pd.D
     if mask.dtype != bool or mask.shape != (len(table),):
         raise ParameterError(f"subset must give one True or False for each of the {len(table)} rows")
     cut = dict(arguments)
-    for name in ("weights", "offset"):
+    for name in ("weights", "offset", "response"):
         value = cut.get(name)
         if value is not None and not isinstance(value, str):
             cut[name] = np.asarray(value)[mask]
