@@ -29,7 +29,7 @@ from sparselmm.inference.leave_out.leverage import CaseDeletion, RowGeometry, de
 from sparselmm.inference.leave_out.residuals import cook_of_cases, residuals_of
 from sparselmm.likelihood.problem import Problem
 from sparselmm.likelihood.result import FitResult
-from sparselmm.linalg.audit.dense import AuditCost
+from sparselmm.linalg.audit.report import AuditCost
 
 if TYPE_CHECKING:
     from sparselmm.report.plots import Plots

@@ -17,7 +17,7 @@ import numpy as np
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
 from sparselmm.likelihood.derivatives import Curvature
-from sparselmm.linalg.audit.montecarlo import MonteCarlo
+from sparselmm.linalg.audit.report import MonteCarlo
 from sparselmm.linalg.blocks import Templates
 from sparselmm.optimize.newton import trust_region_step
 

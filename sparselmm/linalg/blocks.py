@@ -10,16 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from sparselmm._typing import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from sparselmm.linalg.iterative.products import CrossBlock
+from sparselmm.linalg.products import CrossBlock
+from sparselmm.linalg.threads import free_threads
 
 DENSE_COLUMNS = 2_000
 DENSE_SHARE = 0.2
@@ -110,29 +108,26 @@ class BlockGram:
     def __getstate__(self) -> dict[str, object]:
         return {"m": self.m, "k": self.k, "pairs": self.pairs}
 
+    def cross(self, i: int, j: int) -> CrossBlock:
+        """Return the block of two terms, i > j, ready for products; those with many cells are made once."""
+        return self._crosses[i, j] if (i, j) in self._crosses else self._cross(i, j)
+
+    def _cross(self, i: int, j: int) -> CrossBlock:
+        pair = self.pairs[i, j]
+        return CrossBlock(pair.rows, pair.cols, pair.values, self.m[i], self.m[j], threads=free_threads())
+
     @cached_property
     def _crosses(self) -> dict[tuple[int, int], CrossBlock]:
-        return {}
-
-    def cross(self, i: int, j: int) -> CrossBlock:
-        """Return the block of two terms, i > j, ready for products; made once."""
-        if (i, j) not in self._crosses:
-            from sparselmm.linalg.iterative.products import CrossBlock
-            from sparselmm.linalg.threads import free_threads
-
-            pair = self.pairs[i, j]
-            self._crosses[i, j] = CrossBlock(
-                pair.rows, pair.cols, pair.values, self.m[i], self.m[j], threads=free_threads()
-            )
-        return self._crosses[i, j]
+        """The pairs of two terms with many cells."""
+        return {(i, j): self._cross(i, j) for (i, j), pair in self.pairs.items() if i != j and _many(pair)}
 
     @cached_property
     def _matrices(self) -> list[tuple[int, int, sp.csr_array | sp.bsr_array]]:
-        """The pairs as sparse matrices, without those large enough for `cross`."""
+        """The pairs as sparse matrices, without those of `_crosses`."""
         return [
             (i, j, pair.matrix(self.m[i], self.m[j]))
             for (i, j), pair in self.pairs.items()
-            if len(pair.rows) and (i == j or len(pair.rows) < MANY_CELLS)
+            if len(pair.rows) and (i == j or not _many(pair))
         ]
 
     @cached_property
@@ -155,10 +150,9 @@ class BlockGram:
 
     def _sparse_dot(self, B: FloatArray) -> FloatArray:
         out, at = np.zeros_like(B), self.offsets
-        for (i, j), pair in self.pairs.items():
-            if i != j and len(pair.rows) >= MANY_CELLS:
-                out[at[i] : at[i + 1]] += self.cross(i, j).dot(np.ascontiguousarray(B[at[j] : at[j + 1]]))
-                out[at[j] : at[j + 1]] += self.cross(i, j).tdot(np.ascontiguousarray(B[at[i] : at[i + 1]]))
+        for (i, j), block in self._crosses.items():
+            out[at[i] : at[i + 1]] += block.dot(np.ascontiguousarray(B[at[j] : at[j + 1]]))
+            out[at[j] : at[j + 1]] += block.tdot(np.ascontiguousarray(B[at[i] : at[i + 1]]))
         for i, j, A in self._matrices:
             out[at[i] : at[i + 1]] += A @ B[at[j] : at[j + 1]]
             if i != j:
@@ -207,6 +201,10 @@ class BlockGram:
         rows = self.offsets[i] + pair.rows[:, None, None] * ki + np.arange(ki)[None, :, None]
         cols = self.offsets[j] + pair.cols[:, None, None] * kj + np.arange(kj)[None, None, :]
         return np.broadcast_to(rows, shape).ravel(), np.broadcast_to(cols, shape).ravel()
+
+
+def _many(pair: BlockPairs) -> bool:
+    return len(pair.rows) >= MANY_CELLS
 
 
 def _labels_of_graph(pairs: dict[tuple[int, int], BlockPairs], starts: IntArray) -> IntArray:

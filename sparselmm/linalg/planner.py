@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,25 +10,27 @@ import scipy.sparse as sp
 
 from sparselmm.exceptions import PlanError
 from sparselmm.linalg.blocks import BlockGram
+from sparselmm.linalg.machine import (
+    DENSE_RATE,
+    GIGA,
+    ITERATIVE_RATE,
+    MEMORY_SHARE,
+    OVERHEAD,
+    SCATTER_RATE,
+    SPARSE_GRADIENT_RATE,
+    SPARSE_RATE,
+    VECTOR_RATE,
+    available_memory,
+)
 
 SMALL_SCHUR = 1_000
 EXACT_CHOICE = 6_000
 CONNECTED = 15  # cells per column of Z beyond which a sparse factor of a large design fills up entirely
 MANY_CELLS = 2_000_000
-GIGA = 1e9
-# flops (or updates) per second of one thread that the kinds of work reach on ordinary machines
-DENSE_RATE = 3e10
-SCATTER_RATE = 8e8
-SPARSE_RATE = 6e9
-SPARSE_GRADIENT_RATE = 5e8
-ITERATIVE_RATE = 7e9  # cells of Z'WZ times columns
-VECTOR_RATE = 2e8  # columns of Z times columns of single precision (half of it of double), which leave the cache
-OVERHEAD = 1e-4
 NEITHER = "a sparse factor would fill up, a dense one does not fit in memory"
 PATIENCE = 60.0  # seconds that an exact fit may take where an approximate one is much faster
 MUCH_FASTER = 4.0
 TYPICAL_ITERATIONS = 6
-MEMORY_SHARE = 0.9
 MANY_COLUMNS = 10_000  # of Z, from which on a symbolic analysis may take seconds
 SAMPLES = (64, 16, 4)  # of so many eliminated levels one is looked at before all of them are
 
@@ -310,31 +310,3 @@ def _fill_reducing(pattern: sp.csc_array) -> np.ndarray:
         return fill_reducing_order(pattern)
     except BackendError:
         return np.arange(pattern.shape[0])
-
-
-def available_memory() -> float | None:
-    """Return the bytes of memory that can be had without swapping, None where unknown."""
-    if sys.platform.startswith("linux"):
-        try:
-            with open("/proc/meminfo", encoding="ascii") as lines:
-                for line in lines:
-                    if line.startswith("MemAvailable:"):
-                        return _within_cgroup(1024.0 * float(line.split()[1]))
-        except (OSError, ValueError):
-            return None
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES")) * float(os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def _within_cgroup(available: float) -> float:
-    """Return the smaller of the machine's and the container's room."""
-    try:
-        with (
-            open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit,
-            open("/sys/fs/cgroup/memory.current", encoding="ascii") as used,
-        ):
-            return min(available, float(limit.read()) - float(used.read()))
-    except (OSError, ValueError):
-        return available

@@ -10,7 +10,8 @@ from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.likelihood.pls import Engine
 from sparselmm.likelihood.result import FitResult
-from sparselmm.linalg.audit.dense import AuditCost, Listener
+from sparselmm.linalg.audit.dense import Listener
+from sparselmm.linalg.audit.report import AuditCost
 from sparselmm.linalg.protocol import approximate
 from sparselmm.linalg.threads import blas_threads
 

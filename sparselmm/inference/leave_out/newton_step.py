@@ -25,7 +25,7 @@ from sparselmm.likelihood.information import exact_hessian
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.likelihood.search import CriterionAt
 from sparselmm.linalg.blocks import BlockGram, apply_transposed
-from sparselmm.linalg.protocol import grouped_products
+from sparselmm.linalg.inverse_blocks import grouped_products
 from sparselmm.optimize.newton import trust_region_step
 
 

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import blas, lapack
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.exceptions import NumericalError, PlanError
+from sparselmm.exceptions import NumericalError
+from sparselmm.linalg.audit.report import AuditCost
 from sparselmm.linalg.blocks import BlockGram
 from sparselmm.linalg.exact.batched import batched_lower_solve
 from sparselmm.linalg.exact.elimination import cross_block
 from sparselmm.linalg.iterative.layout import Layout
 from sparselmm.linalg.iterative.operator import ReducedSystem
-from sparselmm.linalg.planner import GIGA, MEMORY_SHARE, SCATTER_RATE, available_memory
+from sparselmm.linalg.machine import SCATTER_RATE, available_memory
 
 PANEL = 512
 STRIP = 16  # columns that are formed together
@@ -30,44 +30,6 @@ TRIAL = 768  # size of the product from which the speed of the machine is read
 REACHED = 0.6  # of that speed
 CELL_BYTES = 72.0  # of the scaled cross block and the arrays it is made from, per cell
 Listener = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class AuditCost:
-    """What the dense factorisation costs, known before it is made.
-
-    Attributes
-    ----------
-    size : int
-        Rows of the matrix, q2.
-    bytes, flops, seconds : float
-        Memory, operations and predicted time, at the speed measured on this machine.
-    memory : float or None
-        Bytes available, where the system tells.
-    """
-
-    size: int
-    bytes: float
-    flops: float
-    seconds: float
-    memory: float | None
-
-    @property
-    def fits(self) -> bool:
-        """Whether the memory is there (unknown counts as yes)."""
-        return self.memory is None or self.bytes < MEMORY_SHARE * self.memory
-
-    def refuse_if_too_large(self) -> None:
-        """Raise an error with the forecast where the memory is not there."""
-        if not self.fits:
-            raise PlanError(f"the exact criterion cannot be had here: {self}")
-
-    def __str__(self) -> str:
-        room = "" if self.memory is None else f" of {self.memory / GIGA:.3g} GB available"
-        return (
-            f"a dense Cholesky factorisation of {self.size:,} rows needs {self.bytes / GIGA:.3g} GB{room}, "
-            f"{self.flops:.2g} operations and about {self.seconds:.2g} s"
-        )
 
 
 def audit_cost(layout: Layout) -> AuditCost:

@@ -27,7 +27,7 @@ from sparselmm.exceptions import BackendError, NumericalError
 from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
 from sparselmm.linalg.exact.selected import SMALL, Pairs, diagonal_from_factor, pairs_from_factor, pairs_from_full
 from sparselmm.linalg.exact.traces import Direction, traces_by_columns
-from sparselmm.linalg.protocol import (
+from sparselmm.linalg.inverse_blocks import (
     NEARLY_SINGULAR,
     grouped_products,
     information_by_columns,

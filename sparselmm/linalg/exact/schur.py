@@ -26,7 +26,7 @@ from sparselmm.linalg.exact.elimination import (
 from sparselmm.linalg.exact.sandwich import Sandwich
 from sparselmm.linalg.exact.selected import EliminatedLevels, Pairs
 from sparselmm.linalg.exact.traces import Direction, Eliminated
-from sparselmm.linalg.protocol import (
+from sparselmm.linalg.inverse_blocks import (
     NEARLY_SINGULAR,
     grouped_products,
     information_by_columns,

@@ -16,7 +16,8 @@ import numpy as np
 from sparselmm._typing import FloatArray
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
 from sparselmm.linalg.exact.sandwich import Sandwich
-from sparselmm.linalg.protocol import BATCH_CELLS, NEARLY_SINGULAR, PenalizedSystem, relative_diagonal
+from sparselmm.linalg.inverse_blocks import BATCH_CELLS, NEARLY_SINGULAR, relative_diagonal
+from sparselmm.linalg.protocol import PenalizedSystem
 
 Direction = tuple[int, FloatArray]
 """A term and a symmetric (k, k) change of its Ω."""

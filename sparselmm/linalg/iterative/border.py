@@ -10,8 +10,8 @@ from scipy.linalg import solve_triangular
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import NumericalError
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
+from sparselmm.linalg.inverse_blocks import grouped_products
 from sparselmm.linalg.iterative.layout import Layout
-from sparselmm.linalg.protocol import grouped_products
 
 
 class Border:

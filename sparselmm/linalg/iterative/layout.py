@@ -14,7 +14,7 @@ import numpy as np
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, Templates
 from sparselmm.linalg.exact.elimination import eliminable_terms, eliminated_blocks
-from sparselmm.linalg.iterative.products import CrossBlock
+from sparselmm.linalg.products import CrossBlock
 from sparselmm.linalg.threads import free_threads
 
 BORDER_COLUMNS = 64

@@ -11,33 +11,16 @@ taken as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sparselmm._typing import AnyArray, FloatArray
+from sparselmm.linalg.audit.report import LevelCovariances
 from sparselmm.linalg.blocks import BlockGram, Templates
 from sparselmm.linalg.exact.batched import batched_lower_solve
 from sparselmm.linalg.iterative.border import Border
 from sparselmm.linalg.iterative.information import Batch
 from sparselmm.linalg.iterative.layout import Group
 from sparselmm.linalg.iterative.operator import Blocks, ReducedSystem
-
-
-@dataclass(frozen=True)
-class LevelCovariances:
-    """R [M⁻¹]_ll R' for all levels of some terms.
-
-    Attributes
-    ----------
-    blocks : (m, K, K) array
-        Estimates.
-    errors : (m, K, K) array
-        Their Monte Carlo standard errors.
-    """
-
-    blocks: FloatArray
-    errors: FloatArray
 
 
 class _Mean:

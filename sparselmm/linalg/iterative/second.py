@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from sparselmm._typing import FloatArray
 from sparselmm.linalg.iterative.layout import Coupling, Layout
 from sparselmm.linalg.iterative.operator import ReducedSystem
-from sparselmm.linalg.iterative.products import run_jobs
+from sparselmm.linalg.products import run_jobs
 from sparselmm.linalg.threads import free_threads
 
 UPDATES_PER_PROBE = 1.0  # additions per cell that take as long as a probe's products

@@ -17,21 +17,21 @@ import scipy.sparse as sp
 
 from sparselmm._typing import AnyArray, FloatArray, IntArray
 from sparselmm.exceptions import NumericalError, ParameterError, UnsupportedError
-from sparselmm.linalg.audit.dense import AuditCost, audit_cost, exact_logdet
-from sparselmm.linalg.audit.montecarlo import MonteCarlo
+from sparselmm.linalg.audit.dense import audit_cost, exact_logdet
+from sparselmm.linalg.audit.report import AuditCost, LevelCovariances, MonteCarlo
 from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.inverse_blocks import grouped_products
 from sparselmm.linalg.iterative.border import Border
 from sparselmm.linalg.iterative.control import IterativeControl
 from sparselmm.linalg.iterative.deflation import Deflation, krylov
 from sparselmm.linalg.iterative.information import Batch, Information, information
 from sparselmm.linalg.iterative.lanczos import lanczos
 from sparselmm.linalg.iterative.layout import Layout, divide
-from sparselmm.linalg.iterative.levels import LevelCovariances, level_covariances
+from sparselmm.linalg.iterative.levels import level_covariances
 from sparselmm.linalg.iterative.operator import ReducedSystem
 from sparselmm.linalg.iterative.second import cost_in_probes, sum_of_squares
 from sparselmm.linalg.iterative.solve import RELATIVE, Solved, conjugate_gradients
 from sparselmm.linalg.iterative.traces import traces_by_differences
-from sparselmm.linalg.protocol import grouped_products
 
 WIDTH = 16
 SINGLE_CELLS = 2_000_000  # designs with fewer cells are worked on in double precision throughout

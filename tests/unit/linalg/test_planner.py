@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from sparselmm import LinearMixedModel, linalg, load_dataset
 from sparselmm.exceptions import PlanError
-from sparselmm.linalg import SOLVERS, SYSTEMS, planner
+from sparselmm.linalg import SOLVERS, SYSTEMS, machine, planner
 from sparselmm.linalg.kernels.rows import column_counts
 from sparselmm.linalg.planner import MEMORY_SHARE, cholmod_cost, make_plan, quick_choice, refuse_if_too_large
 
@@ -236,15 +236,15 @@ def test_memory_available_is_that_of_the_container(monkeypatch):
             raise FileNotFoundError(path)
         return io.StringIO(files[path])
 
-    monkeypatch.setattr(planner, "open", fake_open, raising=False)
-    monkeypatch.setattr(planner.sys, "platform", "linux")
-    assert planner.available_memory() == 5000 * 1024.0
+    monkeypatch.setattr(machine, "open", fake_open, raising=False)
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    assert machine.available_memory() == 5000 * 1024.0
     files |= {"/sys/fs/cgroup/memory.max": "3000000\n", "/sys/fs/cgroup/memory.current": "1000000\n"}
-    assert planner.available_memory() == 2e6
+    assert machine.available_memory() == 2e6
     files["/sys/fs/cgroup/memory.max"] = "max\n"
-    assert planner.available_memory() == 5000 * 1024.0
+    assert machine.available_memory() == 5000 * 1024.0
     files["/proc/meminfo"] = "MemAvailable: lots kB\n"
-    assert planner.available_memory() is None
+    assert machine.available_memory() is None
 
 
 def test_what_cannot_be_factored_is_iterated():

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sparselmm import set_threads
-from sparselmm.linalg.iterative import products
-from sparselmm.linalg.iterative.products import CrossBlock, aligned_empty, run_jobs
+from sparselmm.linalg import products
+from sparselmm.linalg.products import CrossBlock, aligned_empty, run_jobs
 
 EPS = {np.float32: 2e-6, np.float64: 4e-15}
 KINDS = {
