@@ -110,16 +110,17 @@ def test_threads_do_not_change_anything(name, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "control",
+    ("control", "reached"),
     [
-        IterativeControl(),
-        IterativeControl(deflation=4, max_deflation=8, standard_error=1e-4),
-        IterativeControl(deflation=4, max_deflation=30, probes=16, max_probes=16, standard_error=1e-6),
-        IterativeControl(deflation=2, max_deflation=4, probes=5, max_probes=70, standard_error=1e-6),
+        (IterativeControl(), True),
+        (IterativeControl(deflation=4, max_deflation=8, standard_error=0.02), True),
+        (IterativeControl(deflation=4, max_deflation=8, standard_error=1e-4), False),
+        (IterativeControl(deflation=4, max_deflation=30, probes=16, max_probes=16, standard_error=1e-6), False),
+        (IterativeControl(deflation=2, max_deflation=4, probes=5, max_probes=70, standard_error=1e-6), False),
     ],
-    ids=["default", "aim within reach", "no more probes", "odd numbers"],
+    ids=["default", "aim within reach", "aim out of reach", "no more probes", "odd numbers"],
 )
-def test_what_adapt_leaves_is_what_refactor_finds(control, kind):
+def test_what_adapt_leaves_is_what_refactor_finds(control, reached, kind):
     made = DESIGNS["two crossed"]()
     for grow in (False, True):
         system, C = iterative_system(made.gram, control, kind), columns(made.gram)
@@ -131,7 +132,8 @@ def test_what_adapt_leaves_is_what_refactor_finds(control, kind):
     known = system.monte_carlo()
     assert known.probes <= -(-control.max_probes // 16) * 16
     assert known.deflation <= control.max_deflation
-    assert known.reached or known.probes >= control.max_probes
+    assert known.reached == reached == (known.standard_error <= control.standard_error)
+    assert reached or known.probes >= control.max_probes
     assert system.aim == control.standard_error == known.target
 
 

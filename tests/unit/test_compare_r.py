@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import math
-import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,12 +30,6 @@ from sparselmm.exceptions import DataError, ParameterError
 
 SAVED = Path(__file__).parents[1] / "reference" / "compare_r"
 SLEEPSTUDY = "Reaction ~ Days + (Days | Subject)"
-
-
-def _has_lme4():
-    if shutil.which("Rscript") is None:
-        return False
-    return subprocess.run(["Rscript", "-e", "library(lme4)"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -157,15 +149,23 @@ def test_bad_arguments(sleepstudy):
 # --- live R -------------------------------------------------------------------------------------
 
 
-def _live(formula, data, **options):
-    """Return the live comparison, or None after checking what is said where there is no R."""
-    if _has_lme4():
-        return compare_with_r(formula, data, **options)
-    with pytest.raises(RNotAvailableError, match=r"write-r-script|install\.packages"):
-        compare_with_r(formula, data, **options)
-    return None
+@pytest.fixture
+def r_output(r_session, tmp_path):
+    """Return a function that gives what the script of a model writes, all run in one R process."""
+
+    def output(formula, data, *, reml=True, tight=False):
+        model = RModel(formula, reml, tight=tight)
+        table = ExchangeTable.from_frame(data, formula)
+        source, target, script = (tmp_path / name for name in ("data.csv", "output.json", "fit.R"))
+        source.write_text(table.text, encoding="utf-8")
+        script.write_text(write_r_script(model, table, str(source), str(target)), encoding="utf-8")
+        r_session.run(script)
+        return target
+
+    return output
 
 
+@pytest.mark.needs_r
 @pytest.mark.parametrize(
     ("formula", "name", "options"),
     [
@@ -181,11 +181,14 @@ def _live(formula, data, **options):
     ],
 )
 @pytest.mark.filterwarnings("ignore:Singular fit")
-def test_live(formula, name, options):
-    comparison = _live(formula, slm.load_dataset(name), **options)
-    assert comparison is None or (comparison.agrees and comparison.criterion_at_r is not None), str(comparison)
+def test_live(formula, name, options, r_output):
+    data = slm.load_dataset(name)
+    comparison = compare_with_r(formula, data, r_output=r_output(formula, data, **options), **options)
+    assert comparison.agrees, str(comparison)
+    assert comparison.same_definition, str(comparison)
 
 
+@pytest.mark.needs_r
 def test_live_weights_offset_and_awkward_data():
     rng = np.random.default_rng(4)
     n = 240
@@ -202,19 +205,25 @@ def test_live_weights_offset_and_awkward_data():
     data["y"] = data["x 1"] + data["o"] + rng.normal(size=20)[data["g"]] + rng.normal(size=n)
     data.loc[3, "f"] = None
     data.loc[5, "y"] = np.nan
-    comparison = _live("y ~ `x 1` + f + late + (1 | g)", data, weights="w", offset="o", tight=True)
-    assert comparison is None or comparison.agrees, str(comparison)
+    comparison = compare_with_r("y ~ `x 1` + f + late + (1 | g)", data, weights="w", offset="o", tight=True)
+    assert comparison.agrees, str(comparison)
+    assert comparison.same_definition, str(comparison)
 
 
+@pytest.mark.needs_r
 def test_r_error_is_one_clear_message(sleepstudy):
     model = RModel("Reaction ~ nothing + (1 | Subject)")
     table = ExchangeTable.from_frame(sleepstudy, model.formula)
-    if not _has_lme4():
-        with pytest.raises(RNotAvailableError):
-            run_r(model, table)
-        return
     with pytest.raises(RError, match="object 'nothing' not found"):
         run_r(model, table)
+
+
+def test_r_without_lme4_is_told_apart(sleepstudy, tmp_path):
+    program = tmp_path / "Rscript"
+    program.write_text("#!/bin/sh\necho \"Error in library(lme4) : there is no package called 'lme4'\" >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(RNotAvailableError, match=r"install\.packages"):
+        compare_with_r(SLEEPSTUDY, sleepstudy, rscript=str(program))
 
 
 def test_no_r_names_the_way_out(sleepstudy):

@@ -61,8 +61,8 @@ def test_a_point_away_from_the_optimum_is_refused_where_it_is_worse(name):
     assert not certificate.certified
     assert str(certificate).startswith("NOT certified")
     missing = there.criterion - fit.criterion
-    # a second-order model within a trust radius of the size of the parameters is no better than an order far away
-    assert 0.05 * missing < certificate.remaining < 20 * missing
+    # a second-order model within a trust radius of the size of the parameters: 0.24 to 1.86 of it in these models
+    assert 0.2 * missing < certificate.remaining < 2 * missing
 
 
 @pytest.mark.parametrize("share", [0.9, 0.99, 1.003])
@@ -71,8 +71,8 @@ def test_decrease_predicted_near_the_optimum_is_the_true_one(name, share):
     fit = rh.fitted(FILE, name)
     certificate = certificate_at(fit, share * fit.theta, fit.reml)
     missing = fit.evaluate(share * fit.theta) - fit.criterion
-    # average in place of observed information: off by tens of per cent with 6 to 70 levels
-    assert certificate.remaining == pytest.approx(missing, rel=0.6)
+    # what the quadratic model leaves out is of the order of the distance: 8 % at 0.9, 1.5 % at 0.99, 0.8 % at 1.003
+    assert certificate.remaining == pytest.approx(missing, rel=0.01 + 0.8 * abs(1 - share))
     assert certificate.certified == (certificate.remaining < TOLERANCE)
 
 

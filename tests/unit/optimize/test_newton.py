@@ -45,7 +45,7 @@ def matrices():
 
 
 @pytest.mark.parametrize("radius", [0.1, 1.0, 10.0])
-@pytest.mark.parametrize(("H", "Q", "g"), matrices())
+@pytest.mark.parametrize(("H", "Q", "g"), list(matrices()))
 def test_step_is_the_minimum_over_the_ball(H, Q, g, radius):
     s, predicted = trust_region_step(g, H, radius)
     assert np.linalg.norm(s) <= radius * (1 + 1e-6)  # the multiplier is found to 1e-6

@@ -97,7 +97,8 @@ def test_errors_of_theta_are_known_for_every_optimizer(optimizer):
     known = found.convergence.monte_carlo
     assert known.theta.shape == (4,)
     assert (known.theta > 0).all()
-    assert known.theta.max() <= 1e-3 or known.probes == control.max_probes
+    assert known.theta.max() <= 1e-3  # the aim for parameters, reached before the probes run out
+    assert known.probes < control.max_probes
 
 
 @pytest.mark.parametrize("solver", ["schur", "cholmod"])
