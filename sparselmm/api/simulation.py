@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm.covariance import make_structure
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.data import Design, build_design
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.formula import parse_formula
@@ -19,7 +20,6 @@ from sparselmm.hints.foreign import FUNCTION_ARGUMENTS
 from sparselmm.inference.predict.new_rows import design_rows
 from sparselmm.inference.predict.simulate import Draws, count, named_values, positive
 from sparselmm.inference.predict.simulate import simulate as draw
-from sparselmm.likelihood.pls import ParameterMap
 
 STAND_IN = "_response_to_simulate"
 

@@ -1,14 +1,11 @@
 """Covariance structures of random terms and their registry."""
 
+from sparselmm.covariance.base import CovarianceStructure
 from sparselmm.covariance.centred import Centred
-from sparselmm.covariance.structures import (
-    STRUCTURES,
-    CovarianceStructure,
-    Diagonal,
-    HomogeneousDiagonal,
-    Unstructured,
-    make_structure,
-)
+from sparselmm.covariance.diagonal import Diagonal
+from sparselmm.covariance.homogeneous import HomogeneousDiagonal
+from sparselmm.covariance.registry import STRUCTURES, make_structure
+from sparselmm.covariance.unstructured import Unstructured
 
 __all__ = [
     "STRUCTURES",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray
-from sparselmm.covariance.structures import Unstructured, triangular
+from sparselmm.covariance.base import triangular
+from sparselmm.covariance.unstructured import Unstructured
 
 
 @dataclass(frozen=True)
-class Centred:
+class Centred(Unstructured):
     """An unstructured covariance optimized in coordinates whose columns of Z are centred.
 
     With ``Z = Z_c C⁻¹``, ``C = I - e_0 c'``, the coefficients of Z_c are ``C⁻¹ b``: a random
@@ -22,32 +23,26 @@ class Centred:
 
     Attributes
     ----------
-    base : Unstructured
-        The structure.
+    k : int
+        Number of coefficients.
     position : int
         The constant column.
     centre : tuple of float
         Multiples of the constant column taken from each column, zero for itself, (k,).
     """
 
-    base: Unstructured
     position: int
     centre: tuple[float, ...]
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "base":
-            raise AttributeError(name)
-        return getattr(self.base, name)
-
     @cached_property
     def _C(self) -> FloatArray:
-        C = np.eye(self.base.k)
+        C = np.eye(self.k)
         C[self.position] -= self.centre
         return C
 
     def reported_template(self, par: FloatArray) -> FloatArray:
         """Return the lower factor of the covariance of b."""
-        return triangular(self._C @ self.base.template(par))
+        return triangular(self._C @ self.template(par))
 
     def reported_modes(self, modes: FloatArray) -> FloatArray:
         """Return b of modes of the centred coefficients."""
@@ -55,9 +50,21 @@ class Centred:
 
     def theta(self, par: FloatArray) -> FloatArray:
         """Return the entries of the reported template."""
-        return np.asarray(self.reported_template(par)[self.base._entries])
+        return np.asarray(self.reported_template(par)[self._entries])
 
     def par(self, theta: FloatArray) -> FloatArray:
         """Return the entries of the factor in centred coordinates."""
-        inner = np.asarray(np.linalg.solve(self._C, self.base.template(theta)), dtype=np.float64)
-        return np.asarray(triangular(inner)[self.base._entries])
+        inner = np.asarray(np.linalg.solve(self._C, self.template(theta)), dtype=np.float64)
+        return np.asarray(triangular(inner)[self._entries])
+
+    def dtheta(self, par: FloatArray) -> FloatArray:
+        """Return the derivatives of the reported factor R: R·low(R⁻¹ ∂Ω R'⁻¹), the diagonal halved."""
+        R = self.reported_template(par)
+        if np.any(np.diag(R) == 0):
+            return np.full((self.n_theta, self.n_par), np.nan)
+        out = np.empty((self.n_theta, self.n_par))
+        for i, d in enumerate(self._C @ self.domega(par) @ self._C.T):
+            low = np.tril(solve_triangular(R, solve_triangular(R, d, lower=True).T, lower=True))
+            low.flat[:: self.k + 1] /= 2.0
+            out[:, i] = (R @ low)[self._entries]
+        return out

@@ -4,7 +4,9 @@ With τ = 1/σ the covariance of a term is T T'/τ². In the order of coefficien
 one of interest, its lower-triangular factor has the first entry ``T00 = c τ`` for the standard
 deviation c; in an order that starts with two, the second row is ``a (sin c, cos c)`` for the
 correlation sin c, and ``T10 = c τ²/T00`` for the covariance c. All else stays free, so fixing a
-parameter is fixing a coordinate. Derivatives up to the second are exact.
+parameter is fixing a coordinate. So it is where every covariance is allowed; a structure that has
+fewer keeps its own parameters, but for one of them that the fixed value determines (`Determined`).
+Derivatives up to the second are exact.
 """
 
 from __future__ import annotations
@@ -16,28 +18,46 @@ from typing import Protocol
 import numpy as np
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.covariance import CovarianceStructure
-from sparselmm.covariance.structures import triangular
-from sparselmm.exceptions import UnsupportedError
+from sparselmm.covariance.base import CovarianceStructure, FreeEntry, triangular
+from sparselmm.covariance.held import Correlation, Covariance, Free, StandardDeviation, determined
+
+
+class Jet(Protocol):
+    """Ω of one term with its derivatives in (own coordinates, τ, c), d of them, in the solver's coordinates."""
+
+    @property
+    def T(self) -> FloatArray:
+        """A factor, (k, k), Ω = T T'; not always triangular."""
+        ...
+
+    @property
+    def domega(self) -> FloatArray:
+        """∂Ω, (d, k, k)."""
+        ...
+
+    def curvature(self, S: FloatArray) -> FloatArray:
+        """Return <S, ∂∂Ω>, (d, d)."""
+        ...
 
 
 @dataclass(frozen=True)
-class Jet:
-    """A factor of Ω with its derivatives in (own coordinates, τ, c), d of them.
-
-    Attributes
-    ----------
-    T : (k, k) array
-        Ω = T T' in the solver's coordinates; not always triangular.
-    dT : (d, k, k) array
-        First derivatives.
-    d2T : (d, d, k, k) array
-        Second derivatives.
-    """
+class FactorJet:
+    """A jet made from the factor and its derivatives, (d, k, k) and (d, d, k, k)."""
 
     T: FloatArray
     dT: FloatArray
     d2T: FloatArray
+
+    @property
+    def domega(self) -> FloatArray:
+        """h + h', h = ∂T T'."""
+        half = self.dT @ self.T.T
+        return np.asarray(half + half.transpose(0, 2, 1))
+
+    def curvature(self, S: FloatArray) -> FloatArray:
+        """Return 2 tr(S ∂_iT ∂_jT') + 2 tr(S T ∂_i∂_jT')."""
+        curved = np.tensordot(np.tensordot(self.dT, S, (1, 0)), self.dT, ((2, 1), (1, 2)))
+        return np.asarray(2.0 * curved + 2.0 * np.tensordot(self.d2T, S @ self.T, 2))
 
 
 class Chart(Protocol):
@@ -48,25 +68,40 @@ class Chart(Protocol):
         """Number of own coordinates."""
         ...
 
-    def lower(self) -> FloatArray:
-        """Return lower bounds of the own coordinates, (n,): only where a sign would mean another value of c."""
+    def box(self) -> tuple[FloatArray, FloatArray]:
+        """Return bounds of the own coordinates, (n,) each."""
         ...
 
     def jet(self, x: FloatArray, tau: float, c: float) -> Jet:
-        """Return the factor at own coordinates x, (n,), τ and c."""
+        """Return Ω and its derivatives at own coordinates x, (n,), τ and c.
+
+        Raises
+        ------
+        NumericalError
+            Where no covariance of the structure has the value c.
+        """
         ...
 
-    def start(self, R: FloatArray, tau: float) -> tuple[FloatArray, float]:
-        """Return x and c of a factor R, (k, k), in the user's coordinates."""
+    def start(self, par: FloatArray, tau: float) -> tuple[FloatArray, float]:
+        """Return x and c of free parameters."""
         ...
+
+
+def _unbounded(n: int) -> tuple[FloatArray, FloatArray]:
+    return np.full(n, -np.inf), np.full(n, np.inf)
+
+
+# --- unrestricted structures: in an order that starts with the coefficients of interest ----------------------
 
 
 @dataclass(frozen=True)
 class Affine:
-    """``T = F (Σ x_a D_a + c τ E)``: a free term (E = 0), or one with a standard deviation fixed.
+    """``T = F (Σ x_a D_a + c τ E)``: a term with the standard deviation of its first coefficient fixed.
 
     Attributes
     ----------
+    structure : CovarianceStructure
+        The structure.
     D : (n, k, k) array
         Directions of the own coordinates.
     E : (k, k) array
@@ -74,9 +109,10 @@ class Affine:
     F : (k, k) array
         From this order and the user's coordinates to the solver's.
     to_chart : (k, k) array
-        The inverse.
+        From the user's order to this one.
     """
 
+    structure: CovarianceStructure
     D: FloatArray
     E: FloatArray
     F: FloatArray
@@ -87,9 +123,9 @@ class Affine:
         """Number of own coordinates."""
         return len(self.D)
 
-    def lower(self) -> FloatArray:
+    def box(self) -> tuple[FloatArray, FloatArray]:
         """Return no bounds."""
-        return np.full(self.n, -np.inf)
+        return _unbounded(self.n)
 
     def jet(self, x: FloatArray, tau: float, c: float) -> Jet:
         """Return the factor and its derivatives."""
@@ -100,11 +136,11 @@ class Affine:
         dT[n], dT[n + 1] = c * FE, tau * FE
         d2T = np.zeros((n + 2, n + 2, k, k))
         d2T[n, n + 1] = d2T[n + 1, n] = FE
-        return Jet(np.tensordot(x, dT[:n], 1) + c * tau * FE, dT, d2T)
+        return FactorJet(np.tensordot(x, dT[:n], 1) + c * tau * FE, dT, d2T)
 
-    def start(self, R: FloatArray, tau: float) -> tuple[FloatArray, float]:
+    def start(self, par: FloatArray, tau: float) -> tuple[FloatArray, float]:
         """Return the coordinates of a factor."""
-        T = triangular(self.to_chart @ R)
+        T = triangular(self.to_chart @ self.structure.reported_template(par))
         k = len(T)
         basis = np.concatenate([self.D, self.E[None]]).reshape(self.n + 1, k * k)
         found = np.linalg.lstsq(basis.T, T.ravel(), rcond=None)[0]
@@ -117,10 +153,11 @@ class Pair:
 
     Attributes
     ----------
-    F, to_chart : (k, k) arrays
+    structure, F, to_chart :
         As for `Affine`.
     """
 
+    structure: CovarianceStructure
     F: FloatArray
     to_chart: FloatArray
 
@@ -130,9 +167,9 @@ class Pair:
         k = len(self.F)
         return k * (k + 1) // 2 - 1
 
-    def lower(self) -> FloatArray:
+    def box(self) -> tuple[FloatArray, FloatArray]:
         """Return no bounds: the covariance does not change with signs."""
-        return np.full(self.n, -np.inf)
+        return _unbounded(self.n)
 
     def _rest(self) -> tuple[IntArray, IntArray]:
         rows, cols = np.tril_indices(len(self.F))
@@ -160,11 +197,11 @@ class Pair:
         T[1, :2] = row
         dT[at, 1, :2] += drow
         d2T[at[:, None], at[None, :], 1, :2] = d2row
-        return Jet(self.F @ T, self.F @ dT, self.F @ d2T)
+        return FactorJet(self.F @ T, self.F @ dT, self.F @ d2T)
 
-    def start(self, R: FloatArray, tau: float) -> tuple[FloatArray, float]:
+    def start(self, par: FloatArray, tau: float) -> tuple[FloatArray, float]:
         """Return the coordinates of a factor."""
-        T = triangular(self.to_chart @ R)
+        T = triangular(self.to_chart @ self.structure.reported_template(par))
         second, c = self._split(T, tau)
         return np.concatenate([[T[0, 0], second], T[self._rest()]]), c
 
@@ -172,9 +209,11 @@ class Pair:
 class CorrelationPair(Pair):
     """The correlation is sin c; x1 is the length of the second row."""
 
-    def lower(self) -> FloatArray:
-        """Return 0 for both lengths: a negative one would turn the sign of the correlation."""
-        return np.concatenate([np.zeros(2), np.full(self.n - 2, -np.inf)])
+    def box(self) -> tuple[FloatArray, FloatArray]:
+        """Return 0 below both lengths: a negative one would turn the sign of the correlation."""
+        low, high = _unbounded(self.n)
+        low[:2] = 0.0
+        return low, high
 
     def _second(self, x: FloatArray, tau: float, c: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         a, s, r = x[1], np.sin(c), np.cos(c)
@@ -209,28 +248,25 @@ class CovariancePair(Pair):
 
 def free_chart(structure: CovarianceStructure) -> Chart:
     """Return the structure's own coordinates."""
-    eye = np.eye(structure.k)
-    return Affine(structure.dtemplate(), np.zeros_like(eye), eye, eye)
+    return Free(structure)
 
 
-def sd_chart(structure: CovarianceStructure, i: int) -> Chart:
-    """Return coordinates with c the standard deviation of coefficient i."""
-    D = structure.dtemplate()
-    eye = np.eye(structure.k)
-    if is_diagonal(structure):
-        moved = np.flatnonzero(D[:, i, i])
-        return Affine(np.delete(D, moved, axis=0), D[moved].sum(axis=0), eye, eye)
-    check_unstructured(structure)
+def sd_chart(structure: CovarianceStructure, par: FloatArray, entry: FreeEntry) -> Chart:
+    """Return coordinates with c the standard deviation of a coefficient; ``par`` is the estimate."""
+    if not structure.is_unrestricted:
+        return determined(structure, par, entry, StandardDeviation())
     rows, cols = np.tril_indices(structure.k)
     units = np.zeros((len(rows), structure.k, structure.k))
     units[np.arange(len(rows)), rows, cols] = 1.0
-    return Affine(units[1:], units[0], *_maps(structure, [i]))
+    return Affine(structure, units[1:], units[0], *_maps(structure, [entry.row]))
 
 
-def pair_chart(structure: CovarianceStructure, i: int, j: int, covariance: bool = False) -> Chart:
-    """Return coordinates with c the arcsine of the correlation of i and j, or their covariance."""
-    check_unstructured(structure)
-    return (CovariancePair if covariance else CorrelationPair)(*_maps(structure, [i, j]))
+def pair_chart(structure: CovarianceStructure, par: FloatArray, entry: FreeEntry, covariance: bool = False) -> Chart:
+    """Return coordinates with c the arcsine of a correlation, or the covariance; ``par`` is the estimate."""
+    if not structure.is_unrestricted:
+        return determined(structure, par, entry, Covariance() if covariance else Correlation())
+    maps = _maps(structure, [entry.col, entry.row])
+    return (CovariancePair if covariance else CorrelationPair)(structure, *maps)
 
 
 def _maps(structure: CovarianceStructure, first: Sequence[int]) -> tuple[FloatArray, FloatArray]:
@@ -240,18 +276,3 @@ def _maps(structure: CovarianceStructure, first: Sequence[int]) -> tuple[FloatAr
     P = np.eye(k)[order]
     C = structure.reported_modes(np.eye(k)).T  # user's = C · solver's
     return np.asarray(np.linalg.solve(C, P.T)), P
-
-
-def is_diagonal(structure: CovarianceStructure) -> bool:
-    """Return whether all templates of a structure are diagonal."""
-    D = structure.dtemplate()
-    return not np.any(D * (1.0 - np.eye(structure.k)))
-
-
-def check_unstructured(structure: CovarianceStructure) -> None:
-    """Raise unless every positive semidefinite covariance belongs to the structure."""
-    if structure.n_par != structure.k * (structure.k + 1) // 2:
-        raise UnsupportedError(
-            f"profiles of the variance parameters of a {type(structure).__name__} term are not available; "
-            "profile the other parameters by name (which=), or use method='boot'"
-        )

@@ -9,6 +9,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
 
 RANK_TOL = 1e-10
+SPAN_TOL = 1e-6  # of directions at points of order one
 
 
 def independent_rows(A: FloatArray, tol: float = RANK_TOL) -> list[int]:
@@ -20,9 +21,7 @@ def independent_rows(A: FloatArray, tol: float = RANK_TOL) -> list[int]:
 
 
 def covariance_basis(structure: CovarianceStructure) -> list[FloatArray]:
-    """Return symmetric (k, k) matrices that span all T T' of a structure.
-
-    T is linear in its parameters, so T T' is a combination of the products of the derivatives of T.
+    """Return symmetric (k, k) matrices that span all covariances of a structure.
 
     Examples
     --------
@@ -30,10 +29,12 @@ def covariance_basis(structure: CovarianceStructure) -> list[FloatArray]:
     >>> len(covariance_basis(make_structure("us", 3))), len(covariance_basis(make_structure("diag", 3)))
     (6, 3)
     """
-    dT = structure.dtemplate()
-    i, j = np.triu_indices(len(dT))
-    products = dT[i] @ dT[j].transpose(0, 2, 1)
-    products = (products + products.transpose(0, 2, 1)) / 2.0
-    products = products[np.any(products, axis=(1, 2))]
-    keep = independent_rows(products.reshape(len(products), -1))
-    return [np.asarray(products[n]) for n in keep]
+    start = structure.start()
+    if structure.is_linear:
+        return list(structure.directions(start))
+    # changes of Ω at a few points: what they span, all changes span
+    points = start + np.random.default_rng(0).standard_normal((structure.k**2, structure.n_par))
+    low, high = structure.box()
+    seen = structure.domega(np.clip(points, low, high)).reshape(-1, structure.k, structure.k)
+    seen = seen[np.any(seen, axis=(1, 2))]
+    return [np.asarray(seen[n]) for n in independent_rows(seen.reshape(len(seen), -1), SPAN_TOL)]

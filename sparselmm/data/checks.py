@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparselmm._typing import FloatArray
+from sparselmm.covariance import make_structure
 from sparselmm.data.design import DesignTerm, GroupedTerm
 from sparselmm.data.tables.codes import chunks
 from sparselmm.data.tables.columns import list_some
@@ -23,7 +24,7 @@ _SHOWN, _MANY = 5, 20
 def check_terms(terms: Sequence[DesignTerm], n: int) -> None:
     """Refuse random terms that the n rows cannot tell from the residuals, or from each other."""
     seen: dict[tuple[object, ...], str] = {}
-    structured = any(term.structure != "us" for term in terms)
+    structured = not all(make_structure(term.structure, term.k).is_unrestricted for term in terms)
     for term in terms:
         if term.m < 2:
             raise DesignError(

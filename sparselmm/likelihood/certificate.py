@@ -16,13 +16,14 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
+from sparselmm.covariance.base import RANK_TOL
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.likelihood.derivatives import Curvature
 from sparselmm.linalg.audit.report import MonteCarlo
 from sparselmm.linalg.blocks import Templates
 from sparselmm.optimize.newton import trust_region_step
 
 TOLERANCE = 1e-5
-RANK_TOL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,13 @@ def certify(
         typical * found.gradient, typical[:, None] * found.hessian * typical, radius=float(np.sqrt(len(typical)))
     )
     checks = []
-    for t, structure in enumerate(structures):
+    for t, (structure, par) in enumerate(zip(structures, ParameterMap(structures).split(curvature.solution.par))):
         T, S, scale = templates[t], found.S[t], scales[t]
         scaled = S / np.outer(scale, scale)
-        direction = structure.descent(scaled) / np.outer(scale, scale)
+        direction = structure.descent(par, scaled) / np.outer(scale, scale)
         slope = float(np.sum(S * direction))
         decrease = 0.0
-        if slope < 0 and is_singular(T, scale):
+        if slope < 0 and structure.is_singular(T, scale):
             bend = curvature.along(t, direction)
             decrease = slope**2 / (2.0 * bend) if bend > 0 else -slope
         checks.append(
@@ -182,28 +183,27 @@ def leave_boundary(
     return np.concatenate(out)
 
 
-def is_singular(T: FloatArray, scale: FloatArray) -> bool:
-    """Return whether a template has a (relatively) zero pivot."""
-    return bool(np.any(np.abs(np.diag(T)) * scale < RANK_TOL))
-
-
 def singular_directions(
     names: tuple[str, ...],
     columns: tuple[tuple[str, ...], ...],
     templates: tuple[FloatArray, ...],
     scales: list[FloatArray],
     maps: Sequence[FloatArray],
+    deficits: Sequence[int] | None = None,
 ) -> tuple[SingularDirection, ...]:
     """Return the linear combinations of coefficients that have no variance, with columns scaled alike.
 
     Templates and scales are those of the columns as they were optimized, perhaps centred. Each map, (k, k), makes the
-    coefficients that are reported from theirs.
+    coefficients that are reported from theirs. Deficits say how many such combinations each structure has by design;
+    a term with no more than these has none to report.
     """
     out = []
-    for name, cols, T, scale, C in zip(names, columns, templates, scales, maps):
+    for name, cols, T, scale, C, designed in zip(names, columns, templates, scales, maps, deficits or [0] * len(maps)):
         U, d, _ = np.linalg.svd(scale[:, None] * T)
         null = d < RANK_TOL
         rank = int((~null).sum())
+        if len(d) - rank <= designed:
+            continue
         for z in U[:, null].T:
             weights = np.linalg.solve(C.T, np.where(np.abs(z) < 1e-3 * np.abs(z).max(), 0.0, z) * scale)
             weights = weights / weights[np.argmax(np.abs(weights))]

@@ -8,7 +8,8 @@ of pwrss:
     first derivative   <S_t, dΩ>
     second derivative  df (w_i'P w_j / pwrss - (s'v_i)(s'v_j)/pwrss²),  v_i = dΩ_i s, w_i = Z v_i
 
-The second is the average information; along T, Ω also curves, which adds 2 tr(S_t dT_i dT_j').
+The second is the average information; along the parameters Ω also curves, which adds <S_t, ∂_i∂_jΩ_t>
+(`sparselmm.covariance.chain`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from sparselmm._typing import FloatArray
+from sparselmm.covariance import chain
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.linalg.blocks import apply_factor, apply_transposed
@@ -36,7 +38,7 @@ class Derivatives:
     gradient : (n_par,) array
         Exact.
     hessian : (n_par, n_par) array
-        Average information plus the exact curvature of T T'.
+        Average information plus the exact curvature of Ω.
     S : tuple of (k, k) arrays
         Derivative with respect to Ω_t for each term; zero on the range of T_t and positive
         semidefinite at an optimum of an unstructured term.
@@ -118,56 +120,38 @@ class Curvature:
         self.solution = solution
         pls.factor(solution.templates)
         self.scores = scores(pls, solution)
+        self._domega = chain.domegas(pls.parameters, solution.par)
         S = omega_derivatives(pls, solution, criterion, self.scores)
         self.derivatives = self._along_par(S)
         self.samples = self._gradient_samples()
 
     def _gradient_samples(self) -> FloatArray:
-        parameters, system = self._pls.parameters, approximate(self._pls.system)
+        system = approximate(self._pls.system)
         if system is None:
-            return np.zeros((0, parameters.n_par))
+            return np.zeros((0, self._pls.parameters.n_par))
         samples = system.information_samples()
         draws = max(len(x) for x in samples)
         parts = []
-        for structure, T, drawn in zip(parameters.structures, self.solution.templates, samples):
-            half = structure.dtemplate() @ T.T
-            dOmega = half + half.transpose(0, 2, 1)
-            parts.append(np.einsum("sij,nij->sn", drawn, dOmega) if len(drawn) else np.zeros((draws, len(dOmega))))
+        for dOmega, drawn in zip(self._domega, samples):
+            none = np.zeros((draws, len(dOmega)))
+            parts.append(np.einsum("sij,nij->sn", drawn, dOmega) if len(drawn) else none)
         return np.hstack(parts)
 
     def _along_par(self, S: tuple[FloatArray, ...]) -> Derivatives:
         pls, solution = self._pls, self.solution
-        gram, n_par = pls.crossproducts.gram, pls.parameters.n_par
-        gradient, hessian = np.zeros(n_par), np.zeros((n_par, n_par))
-        V = np.zeros((gram.q, n_par))
-        start = 0
-        for t, (structure, T) in enumerate(zip(pls.parameters.structures, solution.templates)):
-            here = slice(start, start + structure.n_par)
-            dT = structure.dtemplate()
-            half = dT @ T.T
-            dOmega = half + half.transpose(0, 2, 1)
-            gradient[here] = np.tensordot(dOmega, S[t], 2)
-            hessian[here, here] = 2.0 * np.tensordot(np.tensordot(dT, S[t], (1, 0)), dT, ((2, 1), (1, 2)))
-            V[gram.offsets[t] : gram.offsets[t + 1], here] = _moved_scores(pls, self.scores, t, dOmega)
-            start = here.stop
-        hessian += _average_information(pls, solution, self._criterion, self.scores, V)
-        return Derivatives(pls.value(solution, self._criterion), gradient, hessian, S)
+        V = chain.moved_scores(self._domega, self.scores.s, pls.crossproducts.gram.offsets)
+        hessian = _average_information(pls, solution, self._criterion, self.scores, V)
+        chain.add_curvature(hessian, pls.parameters, solution.par, S)
+        return Derivatives(pls.value(solution, self._criterion), chain.along(self._domega, S), hessian, S)
 
     def along(self, t: int, direction: FloatArray) -> float:
         """Return the average information along a change of Ω_t, (k, k)."""
         gram = self._pls.crossproducts.gram
         v = np.zeros((gram.q, 1))
-        v[gram.offsets[t] : gram.offsets[t + 1]] = _moved_scores(self._pls, self.scores, t, direction[None])
+        here = slice(gram.offsets[t], gram.offsets[t + 1])
+        v[here] = chain.moved(direction[None], self.scores.s[here])
         self._pls.factor(self.solution.templates)
         return float(_average_information(self._pls, self.solution, self._criterion, self.scores, v)[0, 0])
-
-
-def _moved_scores(pls: PenalizedLeastSquares, found: Scores, t: int, dOmega: FloatArray) -> FloatArray:
-    """Return (I ⊗ dΩ_i) s_t for each direction, (m*k, n); dOmega is (n, k, k)."""
-    gram = pls.crossproducts.gram
-    m, k = gram.m[t], gram.k[t]
-    s = found.s[gram.offsets[t] : gram.offsets[t + 1]].reshape(m, k)
-    return np.asarray(np.tensordot(s, dOmega, (1, 2)).transpose(0, 2, 1).reshape(m * k, len(dOmega)))
 
 
 def _average_information(

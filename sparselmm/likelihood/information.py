@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from sparselmm._typing import FloatArray
+from sparselmm.covariance import chain
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import omega_derivatives, scores
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
@@ -109,11 +110,7 @@ class ExactHessian:
 
 def par_directions(pls: PenalizedLeastSquares, solution: PLSSolution) -> list[Direction]:
     """Return dΩ of each free parameter."""
-    out: list[Direction] = []
-    for t, (structure, T) in enumerate(zip(pls.parameters.structures, solution.templates)):
-        half = structure.dtemplate() @ T.T
-        out += [(t, h + h.T) for h in half]
-    return out
+    return [(t, d) for t, some in enumerate(chain.domegas(pls.parameters, solution.par)) for d in some]
 
 
 def exact_hessian(pls: PenalizedLeastSquares, criterion: Criterion, solution: PLSSolution) -> ExactHessian:
@@ -127,13 +124,7 @@ def exact_hessian(pls: PenalizedLeastSquares, criterion: Criterion, solution: PL
     traces = info.projected_traces if criterion.reml else info.traces
     gradient_pwrss = -info.slopes
     n_par = len(info.directions)
-    curved_S = np.zeros((n_par, n_par))
-    start = 0
-    for t, structure in enumerate(pls.parameters.structures):
-        here = slice(start, start + structure.n_par)
-        dT = structure.dtemplate()
-        curved_S[here, here] = 2.0 * np.tensordot(np.tensordot(dT, S[t], (1, 0)), dT, ((2, 1), (1, 2)))
-        start = here.stop
+    curved_S = chain.curvature(pls.parameters, solution.par, S)
     # S holds -(df/pwrss) ss', so curved_S is the curvature of log-determinants and pwrss/σ² together
     joint = -traces + 2.0 * info.quadratics / sigma2 + curved_S
     profiled = joint - df * np.outer(info.slopes, info.slopes) / pwrss**2

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparselmm._typing import BoolArray, FloatArray
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.exceptions import DataError, SparseLMMWarning
-from sparselmm.likelihood.certificate import is_singular
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.one_factor import BlockProducts, admits_no_more, is_one_block, minimize_blocks
-from sparselmm.likelihood.pls import ParameterMap
 from sparselmm.likelihood.problem import Problem, fit_problem
 from sparselmm.likelihood.result import FitResult
 from sparselmm.likelihood.starting import column_scales, moment_start
@@ -84,7 +83,7 @@ def _sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> ManyResults
     scales = column_scales(xp.gram)
     singular = _singular(parameters, par, scales)
     if singular.any():  # singular optima can be local: try the other start that a single fit would
-        unit = np.concatenate([s.nearest(np.diag(1.0 / c**2)) for s, c in zip(parameters.structures, scales)])
+        unit = parameters.nearest([np.diag(1.0 / c**2) for c in scales])
         rows = np.flatnonzero(singular)
         other, found, good = minimize_blocks(products.take(singular), xp, parameters, criterion, unit)
         better = good & (found.value < state.value[rows])
@@ -92,7 +91,7 @@ def _sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> ManyResults
         state.update(rows, found, better)
         converged[rows[better]] = True
         singular = _singular(parameters, par, scales)
-    proven = converged & (~singular | admits_no_more(state, parameters, scales))
+    proven = converged & (~singular | admits_no_more(state, par, parameters, scales))
     df = criterion.df(xp.n, xp.p)
     constant = df * (1.0 + np.log(2.0 * np.pi / df)) - xp.sum_log_weights
     if criterion.reml and xp.p:
@@ -113,7 +112,7 @@ def _sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> ManyResults
 
 def _singular(parameters: ParameterMap, par: FloatArray, scales: list[FloatArray]) -> BoolArray:
     """Return which responses have a (relatively) singular template, (R,)."""
-    return np.array([any(map(is_singular, parameters.templates(parameters.canonical(x)), scales)) for x in par])
+    return np.array([parameters.is_singular(parameters.canonical(x), scales) for x in par])
 
 
 def response_sums(problem: Problem, Y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:

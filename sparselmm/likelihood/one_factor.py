@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray
+from sparselmm.covariance import chain
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.likelihood.criterion import Criterion
-from sparselmm.likelihood.pls import ParameterMap
 from sparselmm.likelihood.starting import column_scales
 from sparselmm.linalg.exact.batched import batched_cholesky, batched_lower_solve
 from sparselmm.linalg.exact.elimination import eliminable_terms, eliminated_blocks
@@ -103,22 +104,29 @@ class BlockState:
             getattr(self, name)[rows[better]] = getattr(other, name)[better]
 
 
-def merged_derivatives(parameters: ParameterMap) -> FloatArray:
-    """Return the derivatives of the block-diagonal template of all terms, (n_par, K, K)."""
-    K = sum(s.k for s in parameters.structures)
-    out, row, start = np.zeros((parameters.n_par, K, K)), 0, 0
-    for s in parameters.structures:
-        out[row : row + s.n_par, start : start + s.k, start : start + s.k] = s.dtemplate()
-        row, start = row + s.n_par, start + s.k
-    return out
+def merged(parameters: ParameterMap, par: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the block-diagonal template of all terms, (R, K, K), and ∂Ω of its product, (R, n_par, K, K)."""
+    K, start = sum(s.k for s in parameters.structures), 0
+    T, dOmega = np.zeros((len(par), K, K)), np.zeros((*par.shape, K, K))
+    for s, x, here in zip(parameters.structures, parameters.split(par), parameters.slices):
+        own = slice(start, start + s.k)
+        T[:, own, own], dOmega[:, here, own, own] = s.template(x), s.domega(x)
+        start += s.k
+    return T, dOmega
+
+
+def term_blocks(parameters: ParameterMap, S: FloatArray) -> list[FloatArray]:
+    """Return the part of each term, (R, k, k), of (R, K, K)."""
+    ends = np.cumsum([s.k for s in parameters.structures])
+    return [S[:, end - s.k : end, end - s.k : end] for s, end in zip(parameters.structures, ends)]
 
 
 def evaluate_blocks(
-    products: BlockProducts, dT: FloatArray, par: FloatArray, criterion: Criterion, n: int
+    products: BlockProducts, parameters: ParameterMap, par: FloatArray, criterion: Criterion, n: int
 ) -> BlockState:
     """Return the state at parameters (R, n_par)."""
     R, (m, K, p) = len(par), products.ZX.shape
-    T = np.tensordot(par, dT, (1, 0))
+    T, dOmega = merged(parameters, par)
     Tt = T.transpose(0, 2, 1)[:, None]
     M = Tt @ products.D @ T[:, None] + np.eye(K)
     L = batched_cholesky(M.reshape(R * m, K, K))
@@ -137,14 +145,14 @@ def evaluate_blocks(
     value = ldL2 + df * np.log(pwrss)
     if criterion.reml and p:
         value = value + 2.0 * np.log(np.einsum("rpp->rp", RX)).sum(axis=1)
-    gradient, hessian, S = _derivatives(products, dT, T, F, C, RX, gamma, pwrss, df, criterion.reml)
+    gradient, hessian, S = _derivatives(products, dOmega, F, C, RX, gamma, pwrss, df, criterion.reml)
+    chain.add_curvature(hessian, parameters, par, term_blocks(parameters, S))
     return BlockState(value, gradient, hessian, gamma, pwrss, S)
 
 
 def _derivatives(
     products: BlockProducts,
-    dT: FloatArray,
-    T: FloatArray,
+    dOmega: FloatArray,
     F: FloatArray,
     C: FloatArray,
     RX: FloatArray,
@@ -153,8 +161,9 @@ def _derivatives(
     df: int,
     reml: bool,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return gradients (R, n), Hessians (R, n, n) and S (R, K, K)."""
+    """Return gradients (R, n), average informations (R, n, n) and S (R, K, K); dOmega is (R, n, K, K)."""
     R, m, K, p = *F.shape[:3], gamma.shape[1]
+    n = dOmega.shape[1]
     Q = np.eye(K) - products.D @ (F.transpose(0, 1, 3, 2) @ F)
     QD = Q @ products.D
     G = Q @ C
@@ -166,12 +175,10 @@ def _derivatives(
         if reml:
             by_level = B.reshape(R, m, K, p).transpose(0, 2, 1, 3).reshape(R, K, m * p)
             S = S - by_level @ by_level.transpose(0, 2, 1)
-    half = dT[None] @ T.transpose(0, 2, 1)[:, None]
-    dOmega = half + half.transpose(0, 1, 3, 2)
-    gradient = np.einsum("rab,rnab->rn", S, dOmega)
+    gradient = chain.along([dOmega], [S])
     V = (dOmega[:, None] @ s[:, :, None, :, None])[..., 0]  # (R, m, n, K)
-    flat = V.transpose(0, 2, 1, 3).reshape(R, len(dT), m * K)
-    QDV = (V @ QD.transpose(0, 1, 3, 2)).transpose(0, 2, 1, 3).reshape(R, len(dT), m * K)
+    flat = V.transpose(0, 2, 1, 3).reshape(R, n, m * K)
+    QDV = (V @ QD.transpose(0, 1, 3, 2)).transpose(0, 2, 1, 3).reshape(R, n, m * K)
     information = flat @ QDV.transpose(0, 2, 1)
     if p:
         BV = flat @ B
@@ -179,8 +186,7 @@ def _derivatives(
     a = (flat @ s.reshape(R, m * K, 1))[..., 0]
     scale = (df / pwrss)[:, None, None]
     hessian = scale * (information - a[:, :, None] * a[:, None, :] / pwrss[:, None, None])
-    moved = np.tensordot(S, dT, (2, 1)).transpose(0, 2, 1, 3).reshape(R, len(dT), K * K)
-    return gradient, hessian + 2.0 * moved @ dT.reshape(len(dT), K * K).T, S
+    return gradient, hessian, S
 
 
 def minimize_blocks(
@@ -190,21 +196,21 @@ def minimize_blocks(
 
     Damped Newton steps; a response whose step is refused tries a quarter of it.
     """
-    dT, R = merged_derivatives(parameters), len(products.YY)
+    R = len(products.YY)
     par = np.broadcast_to(start, (R, start.shape[-1])).copy()
     typical = np.concatenate(
         [
-            np.max(np.abs(s.dtemplate()) * (0.5 / scale)[:, None], axis=(1, 2))
-            for s, scale in zip(parameters.structures, column_scales(xp.gram))
+            s.typical(x, 0.5 / scale)
+            for s, x, scale in zip(parameters.structures, parameters.split(par[0]), column_scales(xp.gram))
         ]
     )
-    state = evaluate_blocks(products, dT, par, criterion, xp.n)
+    state = evaluate_blocks(products, parameters, par, criterion, xp.n)
     active, radius = np.ones(R, dtype=bool), np.ones(R)
     for _ in range(MAX_ITERATIONS):
         step, predicted = _steps(state, np.maximum(np.abs(par), typical), radius, active)
         done = predicted < DECREASE
         trial = par[active] + step
-        found = evaluate_blocks(products.take(active), dT, trial, criterion, xp.n)
+        found = evaluate_blocks(products.take(active), parameters, trial, criterion, xp.n)
         rows = np.flatnonzero(active)
         better = (found.value < state.value[rows]) | done
         radius[rows] = np.where(better, np.minimum(2.0 * radius[rows], 1.0), 0.25 * radius[rows])
@@ -229,12 +235,12 @@ def _steps(state: BlockState, scale: FloatArray, radius: FloatArray, rows: BoolA
     return np.einsum("rab,rb->ra", Q, step) * D, np.abs(predicted)
 
 
-def admits_no_more(state: BlockState, parameters: ParameterMap, scales: list[FloatArray]) -> BoolArray:
+def admits_no_more(state: BlockState, par: FloatArray, parameters: ParameterMap, scales: list[FloatArray]) -> BoolArray:
     """Return for each response whether no term would gain from variance in any direction, (R,)."""
     out = np.ones(len(state.value), dtype=bool)
-    start = 0
-    for structure, scale in zip(parameters.structures, scales):
-        block = state.S[:, start : start + structure.k, start : start + structure.k] / np.outer(scale, scale)
-        start += structure.k
-        out &= np.array([float(np.sum(S * structure.descent(S))) > -FLAT for S in block])
+    for structure, x, S, scale in zip(
+        parameters.structures, parameters.split(par), term_blocks(parameters, state.S), scales
+    ):
+        scaled = S / np.outer(scale, scale)
+        out &= np.array([float(np.sum(s * structure.descent(at, s))) > -FLAT for at, s in zip(x, scaled)], dtype=bool)
     return out

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import accumulate
 from threading import RLock
 from typing import Any
 
@@ -14,83 +12,12 @@ import numpy as np
 from scipy.linalg import lapack
 
 from sparselmm._typing import FloatArray
-from sparselmm.covariance import CovarianceStructure
-from sparselmm.exceptions import NumericalError, ParameterError
+from sparselmm.covariance.parameters import ParameterMap
+from sparselmm.exceptions import NumericalError
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_transposed
 from sparselmm.linalg.protocol import PenalizedSystem, approximate
 from sparselmm.statistics.crossproducts import CrossProducts
-
-
-@dataclass(frozen=True)
-class ParameterMap:
-    """Splits the parameter vector of a model between its terms."""
-
-    structures: tuple[CovarianceStructure, ...]
-
-    @property
-    def n_par(self) -> int:
-        """Length of ``par``."""
-        return sum(s.n_par for s in self.structures)
-
-    @property
-    def n_theta(self) -> int:
-        """Length of ``theta``."""
-        return sum(s.n_theta for s in self.structures)
-
-    @cached_property
-    def _slices(self) -> tuple[slice, ...]:
-        ends = list(accumulate(s.n_par for s in self.structures))
-        return tuple(slice(end - s.n_par, end) for s, end in zip(self.structures, ends))
-
-    def split(self, par: FloatArray) -> list[FloatArray]:
-        """Return the parameters of each term."""
-        return [par[here] for here in self._slices]
-
-    def templates(self, par: FloatArray) -> Templates:
-        """Return the templates of all terms."""
-        return tuple(s.template(x) for s, x in zip(self.structures, self.split(par)))
-
-    def reported_templates(self, par: FloatArray) -> Templates:
-        """Return the templates of all terms in the user's coordinates."""
-        return tuple(s.reported_template(x) for s, x in zip(self.structures, self.split(par)))
-
-    @property
-    def maps(self) -> Templates:
-        """The matrix C of each term, (k, k), that makes coefficients in the user's coordinates: b = C b_c."""
-        return tuple(s.reported_modes(np.eye(s.k)).T for s in self.structures)
-
-    def reported_modes(self, b: FloatArray, gram: BlockGram) -> FloatArray:
-        """Return conditional modes, (q,), in the user's coordinates."""
-        parts = np.split(b, gram.offsets[1:-1])
-        modes = [s.reported_modes(x.reshape(-1, s.k)).ravel() for s, x in zip(self.structures, parts)]
-        return np.concatenate(modes)
-
-    def theta(self, par: FloatArray) -> FloatArray:
-        """Return lme4's θ of the free parameters."""
-        return np.concatenate([s.theta(x) for s, x in zip(self.structures, self.split(par))])
-
-    def par(self, theta: FloatArray | Sequence[float]) -> FloatArray:
-        """Return the free parameters of θ; a wrong length or a value that is not finite is an error."""
-        theta = np.asarray(theta, dtype=float)
-        if theta.shape != (self.n_theta,):
-            raise ParameterError(f"theta must have {self.n_theta} values, not {theta.size} (shape {theta.shape})")
-        if not np.all(np.isfinite(theta)):
-            raise ParameterError(f"theta must be finite, not {theta}")
-        parts = np.split(theta, np.cumsum([s.n_theta for s in self.structures])[:-1])
-        return np.concatenate([s.par(x) for s, x in zip(self.structures, parts)])
-
-    def lower(self) -> FloatArray:
-        """Return the lower bounds of ``par``."""
-        return np.concatenate([s.lower() for s in self.structures])
-
-    def start(self) -> FloatArray:
-        """Return the default start, identity templates."""
-        return np.concatenate([s.start() for s in self.structures])
-
-    def canonical(self, par: FloatArray) -> FloatArray:
-        """Return the parameters of the same covariances in the unique form."""
-        return np.concatenate([s.canonical(x) for s, x in zip(self.structures, self.split(par))])
 
 
 @dataclass(frozen=True)

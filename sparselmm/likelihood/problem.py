@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from sparselmm._typing import FloatArray
-from sparselmm.covariance import Centred, Unstructured, make_structure
+from sparselmm.covariance import make_structure
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.data.design import Design
 from sparselmm.exceptions import (
     ConvergenceWarning,
@@ -19,7 +20,7 @@ from sparselmm.exceptions import (
     warn_user,
 )
 from sparselmm.likelihood.criterion import Criterion
-from sparselmm.likelihood.pls import Engine, ParameterMap
+from sparselmm.likelihood.pls import Engine
 from sparselmm.likelihood.result import FitResult, build_result
 from sparselmm.likelihood.search import Term, search
 from sparselmm.linalg import SOLVERS, SYSTEMS, IterativeControl, has_iterative, make_system
@@ -73,10 +74,9 @@ class Problem:
     ) -> Problem:
         structures = []
         for term, centre in zip(design.terms, crossproducts.centres):
-            structure = make_structure(term.structure, term.k)
-            if centre is not None and isinstance(structure, Unstructured):
-                structure = Centred(structure, centre.position, centre.multiples)
-            structures.append(structure)
+            structures.append(
+                make_structure(term.structure, term.k, None if centre is None else (centre.position, centre.multiples))
+            )
         parameters = ParameterMap(tuple(structures))
         engine = Engine(crossproducts, parameters, partial(make_system, name=solver, control=control))
         return cls(design, engine, solver, control)

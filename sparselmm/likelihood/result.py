@@ -204,7 +204,8 @@ class FitResult:
         """Whether a random term has a direction of (relatively) zero variance."""
         names, columns = zip(*((t.name, t.columns) for t in self.design.terms))
         parameters, scales = self.engine.parameters, column_scales(self.engine.crossproducts.gram)
-        return len(singular_directions(names, columns, parameters.templates(self.par), scales, parameters.maps)) > 0
+        templates = parameters.templates(self.par)
+        return len(singular_directions(names, columns, templates, scales, parameters.maps, parameters.deficits)) > 0
 
     def evaluate(self, theta: FloatArray | Sequence[float], criterion: Criterion | None = None) -> float:
         """Return the criterion at θ; the fit is not changed."""
@@ -258,7 +259,8 @@ def build_result(
     """Return the result of a penalized least-squares solution."""
     xp = engine.crossproducts
     u = pls.spherical(solution)
-    b = engine.parameters.reported_modes(apply_factor(u[:, None], solution.templates, xp.gram)[:, 0], xp.gram)
+    centred = apply_factor(u[:, None], solution.templates, xp.gram)[:, 0]
+    b = engine.parameters.reported_modes(centred, xp.gram.offsets)
     beta = xp.basis.coefficients(solution.gamma)
     if xp.XytWXy[-1, -1] > CANCELLING * solution.pwrss:
         solution = replace(solution, pwrss=pwrss_from_rows(design, beta, b, u))

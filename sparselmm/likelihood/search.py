@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.likelihood.certificate import Convergence, certify, is_singular, leave_boundary, singular_directions
+from sparselmm.covariance.parameters import ParameterMap
+from sparselmm.likelihood.certificate import Convergence, certify, leave_boundary, singular_directions
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import Curvature
-from sparselmm.likelihood.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
+from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.likelihood.starting import column_scales, moment_start
 from sparselmm.linalg.protocol import ApproximateSystem, approximate
 from sparselmm.optimize import Newton, Optimizer, OptimizerReport, Recorder, make_optimizer
@@ -59,14 +60,8 @@ class CriterionAt:
         return d.value, d.gradient, d.hessian
 
     def typical(self, par: FloatArray) -> FloatArray:
-        """Return for each parameter the size of its template's rows, at least a fraction of their own scale."""
-        parts = []
-        parameters = self.pls.parameters
-        for structure, x, scale in zip(parameters.structures, parameters.split(par), self.scales):
-            rows = np.maximum(np.sqrt((structure.template(x) ** 2).sum(axis=1)), 0.5 / scale)
-            touched = (structure.dtemplate() != 0).sum(axis=2)
-            parts.append(touched @ rows / touched.sum(axis=1))
-        return np.concatenate(parts)
+        """Return changes of the parameters that matter, (n_par,)."""
+        return self.pls.parameters.typical(par, self.scales)
 
 
 @dataclass(frozen=True)
@@ -219,7 +214,9 @@ def _certified(
         start = leave_boundary(parameters.structures, parameters.templates(par), certificate.terms)
         par, _, finish = make_optimizer("newton").minimize(recorder, start, parameters.lower())
         notes += f"; left a false boundary optimum ({finish})"
-    directions = singular_directions(names, columns, parameters.templates(par), scales, parameters.maps)
+    directions = singular_directions(
+        names, columns, parameters.templates(par), scales, parameters.maps, parameters.deficits
+    )
     return par, replace(certificate, singular=directions), notes
 
 
@@ -229,10 +226,10 @@ def _from_other_starts(
     """Return the best of this and of Newton runs from two other starts; singular optima can be local."""
     pls = target.pls
     scales = column_scales(pls.crossproducts.gram)
-    unit = [s.nearest(np.diag(1.0 / scale**2)) for s, scale in zip(pls.parameters.structures, scales)]
+    unit = pls.parameters.nearest([np.diag(1.0 / scale**2) for scale in scales])
     best = target.value(par)
     note = ""
-    for start in (moment_start(pls.crossproducts, pls.parameters), np.concatenate(unit)):
+    for start in (moment_start(pls.crossproducts, pls.parameters), unit):
         other, _, _ = make_optimizer("newton").minimize(recorder, start, pls.parameters.lower())
         value = target.value(other)
         if value < best - BETTER:
@@ -253,7 +250,7 @@ def _curvature_near(target: CriterionAt, par: FloatArray, scales: list[FloatArra
         if np.array_equal(latest.solution.par, par):
             return latest
         near = np.all(np.abs(latest.solution.par - par) < CLOSE * target.typical(par))
-        if near and not any(map(is_singular, target.pls.parameters.templates(par), scales)):
+        if near and not target.pls.parameters.is_singular(par, scales):
             return latest
     target.latest = Curvature(target.pls, target.criterion, target.solution(par))
     return target.latest

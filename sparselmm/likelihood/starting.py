@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.likelihood.pls import ParameterMap
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
 from sparselmm.statistics.crossproducts import CrossProducts
 

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
+from sparselmm.covariance import make_structure
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm, is_ones_column
 from sparselmm.data.tables.codes import chunks
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
@@ -214,7 +215,9 @@ class CrossProducts:
 
 def find_centre(term: DesignTerm) -> Centre | None:
     """Return the centring of a term with columns far from zero beside a constant one, or None."""
-    if not isinstance(term, GroupedTerm) or term.structure != "us" or term.k == 1:
+    if not isinstance(term, GroupedTerm) or term.k == 1:
+        return None
+    if not make_structure(term.structure, term.k).is_unrestricted:  # another model in other coordinates
         return None
     position = constant_column(term.Z)
     if position < 0:

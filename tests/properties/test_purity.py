@@ -17,9 +17,10 @@ from strategies import arrays, few, problems, quick
 
 from sparselmm import LinearMixedModel
 from sparselmm.covariance import make_structure
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.data.design import GroupedTerm
 from sparselmm.likelihood.criterion import ML, REML
-from sparselmm.likelihood.pls import ParameterMap, PenalizedLeastSquares
+from sparselmm.likelihood.pls import PenalizedLeastSquares
 from sparselmm.linalg import make_system
 from sparselmm.statistics.crossproducts import CrossProducts
 

@@ -18,12 +18,13 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
-from sparselmm.covariance import CovarianceStructure
+from sparselmm.covariance import CovarianceStructure, chain
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import scores
 from sparselmm.likelihood.information import Direction, omega_information
-from sparselmm.likelihood.pls import ParameterMap, PenalizedLeastSquares
+from sparselmm.likelihood.pls import PenalizedLeastSquares
 from sparselmm.likelihood.starting import column_scales
 from sparselmm.linalg.blocks import Templates, apply_factor, apply_transposed
 
@@ -76,7 +77,8 @@ def prepare(pls: PenalizedLeastSquares, criterion: Criterion, par: FloatArray) -
     xp, structures = pls.crossproducts, pls.parameters.structures
     solution = pls.solve(par)
     pls.factor(solution.templates)
-    directions = tuple((t, d + d.T) for t, s in enumerate(structures) for d in s.dtemplate())
+    parts = pls.parameters.split(par)
+    directions = tuple((t, B) for t, (s, x) in enumerate(zip(structures, parts)) for B in s.directions(x))
     info = omega_information(pls, solution, directions)
     found = scores(pls, solution)
     log_parts = []
@@ -214,9 +216,5 @@ def _nearest(structure: CovarianceStructure, omega: FloatArray) -> FloatArray:
 
 def _gradients(parameters: ParameterMap, shared: Shared, E: list[FloatArray], weight: FloatArray) -> FloatArray:
     """Return the gradients of the criterion at θ, (r, n_par)."""
-    parts = []
-    for structure, T, L, products in zip(parameters.structures, shared.templates, shared.log_parts, E):
-        half = structure.dtemplate() @ T.T
-        S = L - weight[:, None, None] * products
-        parts.append(np.tensordot(S, half + half.transpose(0, 2, 1), ((1, 2), (1, 2))))
-    return np.concatenate(parts, axis=1)
+    S = [L - weight[:, None, None] * products for L, products in zip(shared.log_parts, E)]
+    return chain.along(chain.domegas(parameters, shared.par), S)

@@ -13,13 +13,14 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray
+from sparselmm.covariance import chain
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.exceptions import NumericalError
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
 from sparselmm.inference.bootstrap.minque import FirstSteps, Shared, first_steps
-from sparselmm.likelihood.certificate import is_singular
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.one_factor import BlockProducts, admits_no_more, is_one_block, minimize_blocks
-from sparselmm.likelihood.pls import ParameterMap, PenalizedLeastSquares
+from sparselmm.likelihood.pls import PenalizedLeastSquares
 from sparselmm.likelihood.search import EXPENSIVE_FLOPS, CriterionAt
 from sparselmm.likelihood.starting import column_scales
 from sparselmm.optimize.newton import trust_region_step
@@ -110,7 +111,7 @@ def _after_one_step(pls: PenalizedLeastSquares, first: FirstSteps) -> Refits:
 
 def _singular(pls: PenalizedLeastSquares, par: FloatArray) -> BoolArray:
     scales = column_scales(pls.crossproducts.gram)
-    return np.array([any(map(is_singular, pls.parameters.templates(x), scales)) for x in par])
+    return np.array([pls.parameters.is_singular(x, scales) for x in par])
 
 
 def _by_blocks(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, first: FirstSteps) -> Refits:
@@ -132,7 +133,7 @@ def _by_blocks(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums
         converged,
         np.zeros(len(par), dtype=np.int64),
     )
-    proven = converged & (~singular | admits_no_more(state, parameters, column_scales(xp.gram)))
+    proven = converged & (~singular | admits_no_more(state, par, parameters, column_scales(xp.gram)))
     for j in np.flatnonzero(~proven):
         again = _settle(pls, criterion, y, int(j), _inside(parameters, par[j], column_scales(xp.gram)))
         if not converged[j] or again.value < out.criterion[j]:
@@ -142,11 +143,8 @@ def _by_blocks(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums
 
 def _inside(parameters: ParameterMap, par: FloatArray, scales: list[FloatArray]) -> FloatArray:
     """Return parameters a little inside the boundary."""
-    return np.concatenate(
-        [
-            s.nearest(T @ T.T + np.diag((0.1 / scale) ** 2))
-            for s, T, scale in zip(parameters.structures, parameters.templates(par), scales)
-        ]
+    return parameters.nearest(
+        [T @ T.T + np.diag((0.1 / scale) ** 2) for T, scale in zip(parameters.templates(par), scales)]
     )
 
 
@@ -200,12 +198,7 @@ def _step(
     assert target.latest is not None
     parameters, S = target.pls.parameters, target.latest.derivatives.S
     if radius == 1.0:
-        information, start = H.copy(), 0
-        for s, S_t in zip(parameters.structures, S):
-            here, dT = slice(start, start + s.n_par), s.dtemplate()
-            moved = np.tensordot(dT, S_t, (1, 0))
-            information[here, here] -= 2.0 * np.tensordot(moved, dT, ((2, 1), (1, 2)))
-            start = here.stop
+        information = H - chain.curvature(parameters, x, S)
         delta = np.asarray(-np.linalg.lstsq(information, g)[0], dtype=np.float64)
         trial = _along_omega(parameters, x, delta)
         if trial is not None:
@@ -221,11 +214,11 @@ def _along_omega(parameters: ParameterMap, x: FloatArray, delta: FloatArray) -> 
     """Return the parameters of Ω + dΩ, or None where that changes some variance out of proportion."""
     out = []
     for structure, part, d in zip(parameters.structures, parameters.split(x), parameters.split(delta)):
-        T, dT = structure.template(part), structure.template(d)
+        T = structure.template(part)
         if np.any(np.diag(T) == 0):
             return None
-        half = np.linalg.solve(T, dT)
-        relative = np.eye(structure.k) + half + half.T
+        change = np.tensordot(d, structure.domega(part), 1)
+        relative = np.eye(structure.k) + np.linalg.solve(T, np.linalg.solve(T, change).T)
         if np.linalg.eigvalsh(relative)[0] < SHRINK:
             return None
         out.append(structure.nearest(T @ relative @ T.T))

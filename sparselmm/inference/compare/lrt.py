@@ -11,12 +11,12 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance.directions import covariance_basis
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.compare.montecarlo import difference_error, with_errors
 from sparselmm.inference.compare.table import ComparisonTable
 from sparselmm.inference.distributions import chi2_tail
-from sparselmm.likelihood.pls import ParameterMap
 from sparselmm.likelihood.result import FitResult
 
 SPAN_TOL = 1e-7

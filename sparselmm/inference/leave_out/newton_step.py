@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, IntArray
+from sparselmm.covariance import chain
 from sparselmm.inference.leave_out.groups import Columns, FixedTheta, GroupRows, Kernel
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import Scores, differentiate, omega_derivatives, scores
@@ -175,16 +176,8 @@ class Step:
 
 
 def directions(data: FullData, s: FloatArray) -> FloatArray:
-    """Return (I ⊗ dΩ_i) s for each free parameter i, (q, n_par)."""
-    gram, out = data.gram, np.zeros((data.gram.q, data.pls.parameters.n_par))
-    start = 0
-    for t, (structure, T) in enumerate(zip(data.pls.parameters.structures, data.solution.templates)):
-        half = structure.dtemplate() @ T.T
-        a, b = gram.offsets[t], gram.offsets[t + 1]
-        moved = np.tensordot(s[a:b].reshape(-1, gram.k[t]), half + half.transpose(0, 2, 1), (1, 2))
-        out[a:b, start : start + structure.n_par] = moved.transpose(0, 2, 1).reshape(b - a, -1)
-        start += structure.n_par
-    return out
+    """Return (I ⊗ ∂_iΩ) s for each free parameter i, (q, n_par)."""
+    return chain.moved_scores(chain.domegas(data.pls.parameters, data.solution.par), s, data.gram.offsets)
 
 
 def quadratic_forms(data: FullData, V: FloatArray, n_par: int) -> FloatArray:
@@ -221,8 +214,13 @@ def newton_step(
     K = K - BV.T @ BV - QV.T @ QV
     df = data.criterion.df(xp.n - group.n_rows, xp.p)
     a = V.T @ found.s
-    gradient, curvature = _along_par(data, found.S)
-    hessian = curvature + df * (K / fixed.pwrss - np.outer(a, a) / fixed.pwrss**2) + data.correction
+    parameters, par = data.pls.parameters, data.solution.par
+    gradient = chain.along(chain.domegas(parameters, par), found.S)
+    hessian = (
+        chain.curvature(parameters, par, found.S)
+        + df * (K / fixed.pwrss - np.outer(a, a) / fixed.pwrss**2)
+        + data.correction
+    )
     scale = np.maximum(np.abs(data.solution.par), data.typical)
     step, _ = trust_region_step(scale * gradient, scale[:, None] * hessian * scale, 1.0)
     step = step * scale
@@ -231,8 +229,7 @@ def newton_step(
     # X'V⁻¹Z v without the group; for the transformed X
     KF = _without_row_part(kernel, found.F @ v[found.rows])
     right = data.scores.ZtViX.T @ v - data.solution.RX.T @ KF
-    par = data.pls.parameters.canonical(data.solution.par + step)
-    return Step(par, -(fixed.cov @ right), pwrss)
+    return Step(parameters.canonical(par + step), -(fixed.cov @ right), pwrss)
 
 
 def _without_row_part(kernel: Kernel, Fv: FloatArray) -> FloatArray:
@@ -242,25 +239,11 @@ def _without_row_part(kernel: Kernel, Fv: FloatArray) -> FloatArray:
     return np.asarray(kernel.A.T @ np.linalg.solve(K, Fv))
 
 
-def _along_par(data: FullData, S: tuple[FloatArray, ...]) -> tuple[FloatArray, FloatArray]:
-    """Return the gradient in par and the part of the Hessian that the curvature of Ω = TT' adds."""
-    n_par = data.pls.parameters.n_par
-    gradient, curvature = np.zeros(n_par), np.zeros((n_par, n_par))
-    start = 0
-    for t, (structure, T) in enumerate(zip(data.pls.parameters.structures, data.solution.templates)):
-        here = slice(start, start + structure.n_par)
-        dT = structure.dtemplate()
-        gradient[here] = 2.0 * np.tensordot(dT @ T.T, S[t], 2)
-        curvature[here, here] = 2.0 * np.tensordot(np.tensordot(dT, S[t], (1, 0)), dT, ((2, 1), (1, 2)))
-        start = here.stop
-    return gradient, curvature
-
-
 def _moved(data: FullData, step: FloatArray, s: FloatArray) -> FloatArray:
     """Return (I ⊗ ΔΩ)s for a finite step in par, (q,)."""
-    parts = []
-    parameters, gram = data.pls.parameters, data.gram
-    for t, (T, dT) in enumerate(zip(data.solution.templates, parameters.templates(step))):
-        change = (T + dT) @ (T + dT).T - T @ T.T
+    parts, gram = [], data.gram
+    templates = data.pls.parameters.templates(data.solution.par + step)
+    for t, (T, moved) in enumerate(zip(data.solution.templates, templates)):
+        change = moved @ moved.T - T @ T.T
         parts.append((s[gram.offsets[t] : gram.offsets[t + 1]].reshape(-1, len(T)) @ change).ravel())
     return np.concatenate(parts)

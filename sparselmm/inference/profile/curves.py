@@ -187,8 +187,10 @@ def _curve(found: Optimum, parameter: Parameter, pls: PenalizedLeastSquares) -> 
     elif parameter.entry is not None:
         e = parameter.entry
         t, s = e.term, structures[e.term]
-        charts[t] = sd_chart(s, e.row) if e.is_sd else pair_chart(s, e.col, e.row, parameter.kind == "cov")
-        parts[t], c = charts[t].start(s.reported_template(parts[t]), tau)
+        free = next(f for f in s.entries() if (f.row, f.col) == (e.row, e.col))
+        covariance = parameter.kind == "cov"
+        charts[t] = sd_chart(s, parts[t], free) if e.is_sd else pair_chart(s, parts[t], free, covariance)
+        parts[t], c = charts[t].start(parts[t], tau)
     z = np.concatenate([*parts, [] if parameter.kind == "sigma" else [tau]])
     low, high = parameter.bounds
     deviance = HeldDeviance(pls, result.criterion_type, tuple(charts), target)

@@ -23,14 +23,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparselmm._typing import BoolArray, FloatArray
+from sparselmm.covariance.base import triangular
 from sparselmm.covariance.coordinates import Chart, Jet
-from sparselmm.covariance.structures import triangular
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.exceptions import NumericalError
 from sparselmm.inference.profile.targets import Held, Target
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import Scores, scores
 from sparselmm.likelihood.information import omega_information
-from sparselmm.likelihood.pls import ParameterMap, PenalizedLeastSquares, PLSSolution
+from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.linalg.blocks import Templates, apply_transposed
 from sparselmm.optimize.newton import trust_region_step
 
@@ -129,10 +130,11 @@ class HeldDeviance:
         """Return (coordinates of all terms, τ, c)."""
         return np.concatenate([z, [np.exp(-c), c]]) if self.target.fixes_sigma else np.append(z, c)
 
-    def lower(self) -> FloatArray:
-        """Return the lower bounds of z."""
-        own = [chart.lower() for chart in self.map.charts]
-        return np.concatenate([*own, [] if self.target.fixes_sigma else [-np.inf]])
+    def box(self) -> tuple[FloatArray, FloatArray]:
+        """Return the bounds of z."""
+        low, high = zip(*(chart.box() for chart in self.map.charts))
+        end = [] if self.target.fixes_sigma else [np.inf]
+        return np.concatenate([*low, np.negative(end)]), np.concatenate([*high, end])
 
     def _value(self, solution: PLSSolution, Q: float) -> float:
         tau = float(solution.par[-2])
@@ -184,14 +186,12 @@ class HeldDeviance:
             s = held.s[a:b].reshape(gram.m[t], gram.k[t])
             E = s.T @ s
             S = L - tau**2 * E
-            n = len(jet.dT) - 2
+            dOmega = jet.domega
+            n = len(dOmega) - 2
             at = np.array([*range(start, start + n), N - 2, N - 1])
-            half = jet.dT @ jet.T.T
-            dOmega = half + half.transpose(0, 2, 1)
             g[at] += np.tensordot(dOmega, S, 2)
             cross[at] -= 2.0 * tau * np.tensordot(dOmega, E, 2)
-            curved = 2.0 * np.tensordot(np.tensordot(jet.dT, S, (1, 0)), jet.dT, ((2, 1), (1, 2)))
-            H[np.ix_(at, at)] += curved + 2.0 * np.tensordot(jet.d2T, S @ jet.T, 2)
+            H[np.ix_(at, at)] += jet.curvature(S)
             start += n
         variables, directions, V = self._directions(solution, held)
         if variables:
@@ -222,9 +222,8 @@ class HeldDeviance:
         for t, jet in enumerate(self.map.jets(solution.par)):
             a, b = gram.offsets[t], gram.offsets[t + 1]
             s = held.s[a:b].reshape(gram.m[t], gram.k[t])
-            n = len(jet.dT) - 2
-            half = jet.dT @ jet.T.T
-            dOmega = half + half.transpose(0, 2, 1)
+            dOmega = jet.domega
+            n = len(dOmega) - 2
             for x in np.flatnonzero(np.any(dOmega != 0, axis=(1, 2))):
                 variables.append([*range(start, start + n), N - 2, N - 1][x])
                 directions.append((t, dOmega[x]))
@@ -265,27 +264,27 @@ class HeldDeviance:
 def minimize(deviance: HeldDeviance, z: FloatArray, c: float) -> Minimum:
     """Return the minimum over z at c, by Newton steps within a trust region from a start near it.
 
-    Coordinates at a lower bound stay there while the deviance rises from it.
+    Coordinates at a bound stay there while the deviance rises from it.
 
     Raises
     ------
     NumericalError
         When the start is unusable or the steps do not settle.
     """
-    lower = deviance.lower()
-    z = np.maximum(z, lower)
+    lower, upper = deviance.box()
+    z = np.clip(z, lower, upper)
     local = deviance.derivatives(z, c)
     radius, n, evaluations = 2.0, len(z), 1
     for _ in range(MAX_STEPS):
         g, H = local.gradient[:n], local.hessian[:n, :n]
-        free = (z > lower) | (g < 0)
+        free = ((z > lower) | (g < 0)) & ((z < upper) | (g > 0))
         scale, step = _scales(H), np.zeros(n)
         part = np.ix_(free, free)
         step[free], predicted = trust_region_step((scale * g)[free], (scale[:, None] * H * scale)[part], radius)
-        inside = np.all(z + scale * step >= lower) and np.linalg.norm(step) < radius
+        trial = np.clip(z + scale * step, lower, upper)
+        inside = np.array_equal(trial, z + scale * step) and np.linalg.norm(step) < radius
         if inside and predicted < max(CERTAIN, 1e-12 * abs(local.value)):
             return _finish(local, z, c, scale * step, predicted, free, evaluations)
-        trial = np.maximum(z + scale * step, lower)
         value = deviance.value(trial, c)
         evaluations += 1
         ratio = (local.value - value) / predicted if predicted > 0 else 0.0

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag, solve_triangular
+from scipy.linalg import block_diag
 
 from sparselmm._typing import BoolArray, FloatArray, frozen
-from sparselmm.covariance import CovarianceStructure
+from sparselmm.covariance import CovarianceStructure, chain
+from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.exceptions import NumericalError
 from sparselmm.likelihood.information import exact_hessian
-from sparselmm.likelihood.pls import ParameterMap
 from sparselmm.likelihood.result import FitResult
 
 EIGENVALUE_TOL = 1e-8
@@ -47,16 +47,11 @@ class VarianceParameters:
 
 
 def held_parameters(parameters: ParameterMap, par: FloatArray) -> BoolArray:
-    """Return which parameters are at a bound, or belong to a column of a template that is zero, (n_par,)."""
-    held = par <= parameters.lower()
-    start = 0
-    for structure, T in zip(parameters.structures, parameters.templates(par)):
-        dT = structure.dtemplate()
-        # a change of T in a zero column does not change T T' to first order
-        still = ~np.any(dT @ T.T, axis=(1, 2))
-        held[start : start + structure.n_par] |= still
-        start += structure.n_par
-    return np.asarray(held)
+    """Return which parameters are at a bound, or do not change Ω, (n_par,)."""
+    bound = (par <= parameters.lower()) | (par >= parameters.upper())
+    # in a zero column of T a change of T does not change Ω to first order
+    still = [~np.any(d, axis=(1, 2)) for d in chain.domegas(parameters, par)]
+    return np.asarray(bound | np.concatenate(still))
 
 
 def inverse_of_free(H: FloatArray, free: BoolArray) -> tuple[FloatArray, int]:
@@ -121,28 +116,8 @@ class ReportedTerm:
 def reported_term(structure: CovarianceStructure, par: FloatArray) -> ReportedTerm:
     """Return the relative covariance of a term as the user knows it, differentiated."""
     R = structure.reported_modes(structure.template(par).T).T
-    dT = structure.dtemplate()
-    dR = np.stack([structure.reported_modes(D.T).T for D in dT])
-    half = dR @ R.T
-    domega = half + half.transpose(0, 2, 1)
-    T = structure.reported_template(par)
-    dreported = dR if np.array_equal(R, T) else _dfactor(T, domega)
-    entries = dT.reshape(len(dT), -1).T
-    dtheta = np.asarray(np.linalg.lstsq(entries, dreported.reshape(len(dT), -1).T, rcond=None)[0])
-    return ReportedTerm(R @ R.T, domega, dtheta)
-
-
-def _dfactor(T: FloatArray, domega: FloatArray) -> FloatArray:
-    """Return the derivatives of the Cholesky factor of T T': T·low(T⁻¹ dΩ T'⁻¹), the diagonal halved."""
-    if np.any(np.diag(T) == 0):
-        return np.full_like(domega, np.nan)
-    out = np.empty_like(domega)
-    for i, d in enumerate(domega):
-        A = solve_triangular(T, solve_triangular(T, d, lower=True).T, lower=True)
-        low = np.tril(A)
-        np.fill_diagonal(low, np.diag(A) / 2.0)
-        out[i] = T @ low
-    return out
+    C = structure.reported_modes(np.eye(structure.k)).T
+    return ReportedTerm(R @ R.T, C @ structure.domega(par) @ C.T, structure.dtheta(par))
 
 
 def reported_terms(parameters: ParameterMap, par: FloatArray) -> list[ReportedTerm]:

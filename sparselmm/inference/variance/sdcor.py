@@ -53,17 +53,13 @@ def variance_entries(terms: Sequence[DesignTerm], structures: Sequence[Covarianc
     """
     out: list[Entry] = []
     for t, (term, structure) in enumerate(zip(terms, structures)):
-        k, D, names = structure.k, structure.dtemplate(), term.columns
-        diagonal = [tuple(D[:, i, i]) for i in range(k)]
-        for i in range(k):
-            if diagonal.index(diagonal[i]) == i:
-                what = f"({names[i]}|{term.name})"
+        for i, j, _ in structure.entries():
+            if i == j:
+                what = f"({term.columns[i]}|{term.name})"
                 out.append(Entry(f"sd{what}", f"var{what}", t, i, i))
-        for j in range(k):
-            for i in range(j + 1, k):
-                if np.any(D[:, i, j] != 0):
-                    what = f"({names[j]},{names[i]}|{term.name})"
-                    out.append(Entry(f"cor{what}", f"cov{what}", t, i, j))
+            else:
+                what = f"({term.columns[j]},{term.columns[i]}|{term.name})"
+                out.append(Entry(f"cor{what}", f"cov{what}", t, i, j))
     return tuple(out)
 
 
@@ -89,13 +85,18 @@ def entry_values(entries: Sequence[Entry], reported: Templates, sigma: FloatArra
 
 def variance_values(entries: Sequence[Entry], sdcor: FloatArray) -> FloatArray:
     """Return variances and covariances, (..., n), of standard deviations and correlations, (..., n)."""
-    sd = {(e.term, e.row): sdcor[..., x] for x, e in enumerate(entries) if e.is_sd}
+    sds = [x for x, e in enumerate(entries) if e.is_sd]
+
+    def sd(term: int, row: int) -> FloatArray:
+        shared = [x for x in sds if entries[x].term == term and entries[x].row <= row]
+        return np.asarray(sdcor[..., shared[-1]])
+
     out = np.empty_like(sdcor)
     for x, e in enumerate(entries):
         if e.is_sd:
             out[..., x] = sdcor[..., x] ** 2
         else:  # zero variance, zero covariance
-            out[..., x] = np.nan_to_num(sdcor[..., x]) * sd[e.term, e.row] * sd[e.term, e.col]
+            out[..., x] = np.nan_to_num(sdcor[..., x]) * sd(e.term, e.row) * sd(e.term, e.col)
     return out
 
 

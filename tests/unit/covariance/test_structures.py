@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparselmm.covariance import STRUCTURES, Centred, Unstructured, make_structure
-from sparselmm.covariance.structures import lower_factor, triangular
+from sparselmm.covariance.base import lower_factor, triangular
 from sparselmm.exceptions import UnsupportedError
 
 SIZES = (1, 2, 3, 5)
@@ -14,7 +14,7 @@ EVERY = [pytest.param(key, k, id=f"{key}-{k}") for key in STRUCTURES for k in SI
 
 
 def centred(k):
-    return Centred(Unstructured(k), 0, (0.0, *(10.0 * j - 3.0 for j in range(1, k))))
+    return Centred(k, 0, (0.0, *(10.0 * j - 3.0 for j in range(1, k))))
 
 
 def all_structures():
@@ -28,6 +28,11 @@ def all_structures():
 ALL = list(all_structures())
 
 
+def symmetric(k):
+    A = np.random.default_rng(8).normal(size=(k, k))
+    return A + A.T
+
+
 def random_par(structure, seed=0):
     return np.random.default_rng(seed).normal(0, 1, structure.n_par)
 
@@ -35,29 +40,91 @@ def random_par(structure, seed=0):
 @pytest.mark.parametrize("structure", ALL)
 class TestEveryStructure:
     def test_sizes(self, structure):
-        par = random_par(structure)
+        par, rows = random_par(structure), np.arange(1.0, structure.k + 1)
         assert structure.template(par).shape == (structure.k, structure.k)
-        assert structure.dtemplate().shape == (structure.n_par, structure.k, structure.k)
+        assert structure.domega(par).shape == (structure.n_par, structure.k, structure.k)
+        assert structure.dtheta(par).shape == (structure.n_theta, structure.n_par)
         assert structure.theta(par).shape == (structure.n_theta,)
-        assert structure.start().shape == structure.lower().shape == (structure.n_par,)
+        vectors = (
+            structure.start(),
+            structure.lower(),
+            structure.upper(),
+            *structure.box(),
+            structure.typical(par, rows),
+        )
+        assert all(x.shape == (structure.n_par,) for x in vectors)
         names = structure.theta_names("g", tuple(f"c{j}" for j in range(structure.k)))
         assert len(names) == len(set(names)) == structure.n_theta
         assert all(name.split(".")[0] == "g" for name in names)
 
-    def test_templates_are_lower_triangular_and_linear(self, structure):
-        a, b = random_par(structure, 1), random_par(structure, 2)
-        T = structure.template(a)
+    def test_templates_are_lower_triangular(self, structure):
+        T = structure.template(random_par(structure, 1))
         np.testing.assert_array_equal(T, np.tril(T))
-        np.testing.assert_allclose(structure.template(2 * a + b), 2 * T + structure.template(b), rtol=1e-14, atol=1e-14)
-        np.testing.assert_allclose(np.einsum("i,iab->ab", a, structure.dtemplate()), T, rtol=1e-14, atol=1e-14)
+
+    def test_derivatives_of_omega_are_its_differences(self, structure):
+        par, h = random_par(structure, 1), 1e-4
+        S = symmetric(structure.k)
+
+        def omega(x):
+            T = structure.template(x)
+            return T @ T.T
+
+        steps = h * np.eye(structure.n_par)
+        first = [(omega(par + d) - omega(par - d)) / (2 * h) for d in steps]
+        # Ω is of order one and smooth on the scale of one: errors of order h² = 1e-8
+        np.testing.assert_allclose(structure.domega(par), first, atol=1e-7)
+        second = [np.tensordot(structure.domega(par + d) - structure.domega(par - d), S) / (2 * h) for d in steps]
+        np.testing.assert_allclose(structure.curvature(par, S), second, atol=1e-6)
+
+    def test_derivatives_of_theta_are_its_differences(self, structure):
+        par, h = structure.canonical(random_par(structure, 1)), 1e-5
+        steps = h * np.eye(structure.n_par)
+        theta = [(structure.theta(par + d) - structure.theta(par - d)) / (2 * h) for d in steps]
+        # entries up to 17² with curvature of that order: 17⁴ h²
+        np.testing.assert_allclose(structure.dtheta(par), np.array(theta).T, rtol=1e-5, atol=1e-5)
+
+    def test_many_points_are_treated_as_each_of_them(self, structure):
+        rng = np.random.default_rng(5)
+        par, S = rng.normal(size=(4, 3, structure.n_par)), symmetric(structure.k) * rng.normal(size=(4, 3, 1, 1))
+        rows = rng.uniform(1, 2, (4, 3, structure.k))
+        for f, more in (
+            (structure.template, ()),
+            (structure.domega, ()),
+            (structure.curvature, (S,)),
+            (structure.typical, (rows,)),
+        ):
+            for at in np.ndindex(4, 3):
+                np.testing.assert_array_equal(f(par, *more)[at], f(par[at], *(x[at] for x in more)))
+
+    def test_directions_of_a_linear_family_span_it_at_every_point(self, structure):
+        basis = structure.directions(structure.start())
+        assert structure.is_linear and len(basis) == structure.n_par
+        np.testing.assert_array_equal(structure.directions(random_par(structure)), basis)
+        T = structure.template(random_par(structure, 2))
+        weights = np.linalg.lstsq(basis.reshape(len(basis), -1).T, (T @ T.T).ravel())[0]
+        np.testing.assert_allclose(np.tensordot(weights, basis, 1), T @ T.T, atol=1e-12)  # rounding
+
+    def test_free_entries_are_those_that_vary(self, structure):
+        """Standard deviations first, correlations by columns; a parameter named is the entry itself."""
+        entries = structure.entries()
+        assert list(entries) == sorted(entries, key=lambda e: (e.row != e.col, e.col, e.row))
+        par = structure.canonical(random_par(structure))
+        T = structure.template(par)
+        omega = T @ T.T
+        assert {(e.row, e.col) for e in entries if e.row != e.col} == {
+            (i, j) for i in range(structure.k) for j in range(i) if omega[i, j] != 0
+        }
+        for e in entries:
+            if e.parameter is not None:
+                assert par[e.parameter] == pytest.approx(np.sqrt(omega[e.row, e.row]), rel=1e-14)
 
     def test_start_is_the_identity_within_bounds(self, structure):
         np.testing.assert_array_equal(structure.template(structure.start()), np.eye(structure.k))
         assert np.all(structure.start() >= structure.lower())
 
     def test_bounds_are_zero_or_infinite_and_zero_exactly_on_the_diagonal(self, structure):
-        for low, D in zip(structure.lower(), structure.dtemplate()):
-            assert low == (0.0 if np.any(np.diag(D)) else -np.inf)
+        for low, unit in zip(structure.lower(), np.eye(structure.n_par)):
+            assert low == (0.0 if np.any(np.diag(structure.template(unit))) else -np.inf)
 
     def test_theta_and_par_are_inverse_for_canonical_parameters(self, structure):
         par = structure.canonical(random_par(structure))
@@ -115,7 +182,8 @@ class TestEveryStructure:
             out[...] = 9.0
         np.testing.assert_array_equal(par, kept)
         structure.start()[...] = 7.0
-        structure.dtemplate()[...] = 7.0
+        for out in (structure.domega(par), structure.directions(par), structure.curvature(par, np.eye(structure.k))):
+            out[...] = 7.0
         np.testing.assert_array_equal(structure.template(structure.start()), np.eye(structure.k))
 
 
@@ -172,7 +240,7 @@ def test_triangular_factor_of_any_square_matrix():
 
 def test_centred_coordinates_by_hand():
     """Z = [1, x], Z_c = [1, x - 10]: b0 + b1 x = (b0 + 10 b1) + b1 (x - 10)."""
-    s = Centred(Unstructured(2), 0, (0.0, 10.0))
+    s = Centred(2, 0, (0.0, 10.0))
     np.testing.assert_array_equal(s.reported_modes(np.array([[5.0, 2.0]])), [[5.0 - 20.0, 2.0]])
     R = s.reported_template(np.array([1.0, 0.0, 1.0]))
     np.testing.assert_allclose(R @ R.T, [[101.0, -10.0], [-10.0, 1.0]], rtol=1e-13)

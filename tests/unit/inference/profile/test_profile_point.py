@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from resampling_designs import FORMULAS, made_fit
 
-from sparselmm.covariance.coordinates import check_unstructured
-from sparselmm.exceptions import UnsupportedError
 from sparselmm.inference.profile.curves import covariance_of, opened, optimum
 from sparselmm.inference.profile.path import first_knot
 from sparselmm.inference.profile.point import minimize
@@ -78,11 +76,3 @@ def test_slope_and_tangent_of_the_profile():
             assert at.slope == pytest.approx((after.value - before.value) / (2 * h), rel=2e-3, abs=1e-4)
             scale = np.maximum(np.abs(at.tangent).max(), 1e-8)
             np.testing.assert_allclose(at.tangent / scale, (after.z - before.z) / (2 * h) / scale, atol=2e-2)
-
-
-def test_structures_without_coordinates_are_refused():
-    class Odd:
-        k, n_par = 3, 4
-
-    with pytest.raises(UnsupportedError, match="Odd"):
-        check_unstructured(Odd())
