@@ -77,7 +77,7 @@ if not TYPE_CHECKING:  # type checkers know the names
             return import_module("sparselmm.exceptions")
         from sparselmm.hints.names import package_hint
 
-        raise AttributeError(package_hint(name))
+        raise AttributeError(package_hint(name, lambda: __getattr__("MixedModelFit")))
 
 
 def __dir__() -> list[str]:

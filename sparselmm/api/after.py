@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm._typing import FloatArray
+from sparselmm.api.estimates import Estimates
 from sparselmm.api.prediction import Predictor
-from sparselmm.api.stored import save_fit
 from sparselmm.data import EncodingSpec
-from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.frames import modes_by_label, pad_rows
@@ -36,16 +35,11 @@ from sparselmm.inference.predict.new_rows import (
 )
 from sparselmm.inference.predict.prediction import Effects, Predicted, check_level, point, result_effects
 from sparselmm.inference.predict.simulate import Draws, count, named_values, positive, simulate
-from sparselmm.likelihood.problem import Problem
-from sparselmm.likelihood.result import FitResult
+from sparselmm.storage.saving import save_fit
 
 
-class AfterFit(Predictor):
+class AfterFit(Predictor, Estimates):
     """Mixin of `MixedModelFit`."""
-
-    problem: Problem
-    result: FitResult
-    source: ModelSource
 
     # --- what prediction asks for ------------------------------------------------------------
 
@@ -284,4 +278,4 @@ class AfterFit(Predictor):
         >>> slm.load("dyestuff.slmm").predict({"Batch": ["A", "B"]}).round(3).tolist()
         [1509.893, 1527.891]
         """
-        save_fit(self, path, include)
+        save_fit(self, path, include, self._joint)

@@ -6,11 +6,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sparselmm.api.estimates import Estimates
+from sparselmm.api.fitting import Refitting
+from sparselmm.data.encoding.encoding import EncodingSpec
 from sparselmm.exceptions import ParameterError, SparseLMMWarning, warn_user
 from sparselmm.hints.arguments import argument_hints
 from sparselmm.hints.foreign import EVERYWHERE, FUNCTION_ARGUMENTS
@@ -41,13 +44,9 @@ from sparselmm.likelihood.result import FitResult
 
 BY_ML = criterion_for(False)
 
-if TYPE_CHECKING:
-    from sparselmm.api.fit import MixedModelFit
-    from sparselmm.data.encoding.encoding import EncodingSpec
-
 
 @argument_hints({**EVERYWHERE, **FUNCTION_ARGUMENTS["anova"]})
-def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
+def anova(*fits: Estimates, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare nested fits by likelihood-ratio tests, R's ``anova(m1, m2)``.
 
     Parameters
@@ -103,7 +102,7 @@ def anova(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None 
 
 
 @argument_hints({**EVERYWHERE, **FUNCTION_ARGUMENTS["anova"]})
-def information_weights(*fits: MixedModelFit, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
+def information_weights(*fits: Estimates, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare fits by AIC and BIC; they need not be nested.
 
     Parameters
@@ -188,7 +187,7 @@ def _fit(problem: Problem, criterion: Criterion) -> FitResult:
         return fit_problem(problem, criterion)
 
 
-def drop1_lrt(fit: MixedModelFit) -> pd.DataFrame:
+def drop1_lrt(fit: Refitting) -> pd.DataFrame:
     """Return likelihood-ratio tests of each droppable term, all models fitted by maximum likelihood."""
     full = _fit(fit.problem, BY_ML) if fit.reml else fit.result
     problem, design = replace(fit.problem, engine=full.engine), full.design
@@ -210,7 +209,7 @@ def _compared(full: FitResult, small: FitResult, npar: int) -> Compared:
     return Compared(npar, small.criterion, difference_error(full, small))
 
 
-def ranova_lrt(fit: MixedModelFit) -> pd.DataFrame:
+def ranova_lrt(fit: Estimates) -> pd.DataFrame:
     """Return likelihood-ratio tests of the random terms by the criterion of the fit."""
     result = fit.result
     encoding = fit.source.encoding
@@ -230,13 +229,13 @@ def ranova_lrt(fit: MixedModelFit) -> pd.DataFrame:
     return table
 
 
-def _encoding(fit: MixedModelFit) -> EncodingSpec:
+def _encoding(fit: Estimates) -> EncodingSpec:
     if fit.source.encoding is None:
         raise ParameterError("a model made from arrays has no terms to drop; compare two fits with slm.anova")
     return fit.source.encoding
 
 
-def f_rows(fit: MixedModelFit) -> dict[str, Any]:
+def f_rows(fit: Estimates) -> dict[str, Any]:
     """Return for each droppable term the hypothesis that its coefficients are zero."""
     terms = droppable(fixed_terms(_encoding(fit)))
     return {t.name: np.eye(fit.result.design.p)[list(t.columns)] for t in terms}

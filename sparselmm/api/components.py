@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
-from sparselmm.data.source import ModelSource
+from sparselmm.api.after import AfterFit
+from sparselmm.api.inference import Inference
 from sparselmm.inference.fixed.methods import DEFAULT
 from sparselmm.inference.tidy import (
     augment_rows,
@@ -27,22 +27,10 @@ from sparselmm.inference.variance.shares import (
     variance_shares,
 )
 from sparselmm.inference.variance.table import scaled_covariance, variance_table
-from sparselmm.likelihood.problem import Problem
-from sparselmm.likelihood.result import FitResult
-
-if TYPE_CHECKING:
-    from sparselmm.api.fit import MixedModelFit
 
 
-class Components:
+class Components(AfterFit, Inference):
     """Mixin of `MixedModelFit`."""
-
-    problem: Problem
-    result: FitResult
-    source: ModelSource
-
-    def _fit(self) -> MixedModelFit:
-        return cast("MixedModelFit", self)
 
     @cached_property
     def _varpar(self) -> VarianceParameters:
@@ -137,7 +125,7 @@ class Components:
     def _tidy_fixed(self, level: float, ddf: str | None) -> pd.DataFrame:
         if self.result.design.p == 0:
             return pd.DataFrame()
-        found = tidy_fixed(self._fit().coef_table(ddf or "normal", level))
+        found = tidy_fixed(self.coef_table(ddf or "normal", level))
         return found if ddf is not None else found.drop(columns=["df", "p.value"])
 
     def _tidy_variances(self, level: float, ddf: str | None) -> pd.DataFrame:
@@ -148,11 +136,11 @@ class Components:
         return found
 
     def _tidy_modes(self, level: float, ddf: str | None) -> pd.DataFrame:
-        return tidy_modes_table(self._fit().ranef_table(level))
+        return tidy_modes_table(self.ranef_table(level))
 
     def glance(self) -> pd.DataFrame:
         """Return one row: nobs, sigma, logLik, AIC, BIC, REMLcrit or deviance, df.residual, as broom.mixed."""
-        return glance_row(self.result, self._fit().npar)
+        return glance_row(self.result, self.npar)
 
     def augment(self) -> pd.DataFrame:
         """Return the rows used with broom.mixed's columns: .fitted, .resid, .hat, .cooksd, .fixed, .mu, .offset, ...

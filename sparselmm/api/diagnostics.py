@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm._typing import IntArray
+from sparselmm.api.estimates import Estimates
 from sparselmm.data import build_design
 from sparselmm.data.design import GroupedTerm
-from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.columns import Factor
 from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import DesignError, Message, ParameterError, SparseLMMWarning
@@ -27,20 +27,14 @@ from sparselmm.inference.frames import by_row, pad_rows
 from sparselmm.inference.leave_out.influence import group_influence
 from sparselmm.inference.leave_out.leverage import CaseDeletion, RowGeometry, delete_cases, row_geometry
 from sparselmm.inference.leave_out.residuals import cook_of_cases, residuals_of
-from sparselmm.likelihood.problem import Problem
-from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg.audit.report import AuditCost
 
 if TYPE_CHECKING:
     from sparselmm.report.plots import Plots
 
 
-class Diagnostics:
+class Diagnostics(Estimates):
     """Mixin of `MixedModelFit`."""
-
-    problem: Problem
-    result: FitResult
-    source: ModelSource
 
     def residuals(self, kind: str = "response") -> pd.Series[float]:
         """Return residuals by row; under ``na_action="exclude"`` padded with NaN.

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm.api.comparison import drop1_lrt, f_rows, ranova_lrt
-from sparselmm.api.components import Components
-from sparselmm.data.source import ModelSource
+from sparselmm.api.fitting import Refitting
 from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.hints.arguments import check_names
 from sparselmm.hints.foreign import FIT_ARGUMENTS
@@ -28,7 +27,6 @@ from sparselmm.inference.fixed.wald import TestMethod
 from sparselmm.inference.means.emmeans import ContrastKind, axes, marginal_means, variables
 from sparselmm.inference.means.tables import EMMeans, emmeans_tables
 from sparselmm.inference.profile.intervals import profile_conf_int
-from sparselmm.likelihood.problem import Problem
 from sparselmm.likelihood.result import FitResult
 
 INTERVALS: dict[str, Callable[..., pd.DataFrame]] = {"profile": profile_conf_int, "boot": boot_conf_int}
@@ -37,16 +35,12 @@ FLOPS_PER_SECOND = {True: 2e9, False: 2e10}  # of the traces of exact and of app
 QUICK_SECONDS = 10.0  # what a summary spends unasked
 
 
-class Inference(Components):
+class Inference(Refitting):
     """Mixin of `MixedModelFit`.
 
     Degrees of freedom (``ddf=``): ``"satterthwaite"`` (default), ``"kenward-roger"`` (REML fits; also
     adjusts the covariance of the estimates), ``"residual"`` (n - p), ``"normal"`` (z and χ² tests).
     """
-
-    problem: Problem
-    result: FitResult
-    source: ModelSource
 
     # --- the machinery, computed once ----------------------------------------------------------
 
@@ -270,10 +264,10 @@ class Inference(Components):
             For F tests.
         """
         if str(test).lower() in ("chisq", "lrt"):
-            return drop1_lrt(self._fit())
+            return drop1_lrt(self)
         if str(test).upper() != "F":
             raise ParameterError(f"test must be 'chisq' or 'F', not {test!r}")
-        return f_table(self._method(ddf), f_rows(self._fit()), "")
+        return f_table(self._method(ddf), f_rows(self), "")
 
     def ranova(self) -> pd.DataFrame:
         """Test the random terms by likelihood ratios, as lmerTest's ``ranova``.
@@ -289,7 +283,7 @@ class Inference(Components):
         >>> fit.ranova()[["LRT", "Pr(>Chisq)", "Pr(>Chisq) mixture"]].round(4).iloc[2].to_dict()
         {'LRT': 0.6577, 'Pr(>Chisq)': 0.4174, 'Pr(>Chisq) mixture': 0.2087}
         """
-        return ranova_lrt(self._fit())
+        return ranova_lrt(self)
 
     def emmeans(
         self,

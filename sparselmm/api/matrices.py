@@ -9,19 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
+from sparselmm.api.estimates import Estimates
 from sparselmm.exceptions import ParameterError, UnsupportedError
-from sparselmm.likelihood.problem import Problem
-from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg import make_system
 from sparselmm.linalg.blocks import apply_transposed
 from sparselmm.statistics.crossproducts import CrossProducts
 
 
-class Matrices:
+class Matrices(Estimates):
     """Mixin of `MixedModelFit` with its design and factor matrices."""
-
-    problem: Problem
-    result: FitResult
 
     @property
     def X(self) -> FloatArray:

@@ -10,20 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sparselmm._typing import FloatArray
 from sparselmm.api.fit import MixedModelFit
-from sparselmm.api.progress import progress
-from sparselmm.data import build_design
+from sparselmm.api.fitting import criterion_of, fit_model, make_model, theta_values
 from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
-from sparselmm.formula import ModelSpec, parse_formula
 from sparselmm.hints.arguments import argument_hints, method_hints
 from sparselmm.hints.foreign import FUNCTION_ARGUMENTS, MODEL_ARGUMENTS
-from sparselmm.hints.names import LMER_ARGUMENTS, check_choice, refuse_file_name
-from sparselmm.likelihood.criterion import criterion_for
+from sparselmm.hints.names import LMER_ARGUMENTS, check_choice
 from sparselmm.likelihood.many import fit_responses
-from sparselmm.likelihood.problem import Problem, evaluate_at, fit_problem
+from sparselmm.likelihood.problem import Problem, evaluate_at
 from sparselmm.linalg import IterativeControl, Plan, plan_system
 from sparselmm.optimize import Optimizer
 
@@ -71,52 +67,18 @@ class LinearMixedModel:
         >>> round(model.fit().sigma, 4)
         49.5101
         """
-        refuse_file_name(data)
-        spec = parse_formula(formula, _column_names(data))
-        arguments: dict[str, Any] = {
-            "weights": weights,
-            "offset": offset,
-            "contrasts": contrasts,
-            "na_action": na_action,
-            "context": context,
-        }
-        return cls._of_spec(spec, data, arguments, None, solver, control)
-
-    @classmethod
-    def _of_response(
-        cls,
-        formula: str,
-        data: Any,
-        name: str,
-        response: FloatArray,
-        *,
-        solver: str | None = None,
-        control: IterativeControl | None = None,
-        **arguments: Any,
-    ) -> LinearMixedModel:
-        """Return the model of a formula whose response, called ``name``, is given for each row of the data."""
-        spec = parse_formula(formula, _column_names(data))
-        if spec.response != name:
-            raise ParameterError(
-                f"the response of this fit was given to refit(), so it cannot become {spec.response}: "
-                "put it into a table and pass that as data="
-            )
-        return cls._of_spec(spec, data, arguments, response, solver, control)
-
-    @classmethod
-    def _of_spec(
-        cls,
-        spec: ModelSpec,
-        data: Any,
-        arguments: Mapping[str, Any],
-        response: FloatArray | None,
-        solver: str | None,
-        control: IterativeControl | None,
-    ) -> LinearMixedModel:
-        check_choice(control=control)
-        encoding, design = build_design(spec, data, **arguments, response=response)
-        source = ModelSource(spec, encoding, arguments, data, response)
-        return cls(Problem.from_design(design, solver, control), source)
+        parts = make_model(
+            formula,
+            data,
+            weights=weights,
+            offset=offset,
+            contrasts=contrasts,
+            na_action=na_action,
+            context=context,
+            solver=solver,
+            control=control,
+        )
+        return cls(*parts)
 
     @classmethod
     def from_arrays(
@@ -209,20 +171,12 @@ class LinearMixedModel:
         FitInterrupted
             When interrupted by the user; it carries the best point so far.
         """
-        check_choice(optimizer=optimizer)
-        with progress(verbose) as listener:
-            result = fit_problem(
-                self.problem,
-                criterion_for(_flag(reml, "reml")),
-                start=None if start is None else _theta(start),
-                optimizer=optimizer,
-                listener=listener,
-            )
+        result = fit_model(self.problem, reml, start=start, optimizer=optimizer, verbose=verbose)
         return MixedModelFit(self.problem, result, self.source)
 
     def at(self, theta: npt.ArrayLike, reml: bool = True) -> MixedModelFit:
         """Return the full result at a fixed θ, (n_theta,), without optimizing."""
-        result = evaluate_at(self.problem, _theta(theta), criterion_for(_flag(reml, "reml")))
+        result = evaluate_at(self.problem, theta_values(theta), criterion_of(reml))
         return MixedModelFit(self.problem, result, self.source)
 
 
@@ -364,33 +318,10 @@ def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = Tr
         values = values[design.rows]
     if len(values) != design.n:
         raise DataError(f"Y has {len(values)} rows; the model uses {design.n}")
-    found = fit_responses(model.problem, values, criterion_for(_flag(reml, "reml")), n_jobs)
+    found = fit_responses(model.problem, values, criterion_of(reml), n_jobs)
     index = Y.columns if isinstance(Y, pd.DataFrame) else pd.RangeIndex(values.shape[1], name="response")
     table = pd.DataFrame({"criterion": found.criterion, "sigma": found.sigma}, index=index)
     names = [*design.columns, *(f"theta[{name}]" for name in model.theta_names)]
     estimates = pd.DataFrame(np.hstack([found.beta, found.theta]), index=index, columns=names)
     flags = pd.DataFrame({"singular": found.singular, "converged": found.converged}, index=index)
     return pd.concat([table, estimates, flags], axis=1)
-
-
-def _flag(value: bool, name: str) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise ParameterError(f"{name} must be True or False, not {value!r}")
-    return bool(value)
-
-
-def _theta(values: npt.ArrayLike) -> FloatArray:
-    try:
-        return np.atleast_1d(np.asarray(values, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"theta must be a sequence of numbers, not {values!r}") from error
-
-
-def _column_names(data: Any) -> list[str] | None:
-    """Return the column names that ``.`` in a formula stands for."""
-    # polars warns when a lazy frame is asked for its columns
-    schema = getattr(data, "collect_schema", None)
-    columns = schema().names() if schema else getattr(data, "column_names", None) or getattr(data, "columns", None)
-    if columns is None and isinstance(data, Mapping):
-        columns = data.keys()
-    return None if columns is None else [str(c) for c in columns]

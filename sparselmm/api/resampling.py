@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sparselmm.api.estimates import Estimates
 from sparselmm.hints.arguments import argument_hints
 from sparselmm.hints.foreign import FUNCTION_ARGUMENTS
 from sparselmm.inference.bootstrap.ratio_test import BootstrapLRT
 from sparselmm.inference.bootstrap.ratio_test import bootstrap_lrt as _bootstrap_lrt
 from sparselmm.inference.bootstrap.replicates import Bootstrap, Statistic, bootstrap
 from sparselmm.inference.profile.profile import Profile, profile
-from sparselmm.likelihood.problem import Problem
-from sparselmm.likelihood.result import FitResult
-
-if TYPE_CHECKING:
-    from sparselmm.api.fit import MixedModelFit
 
 
-class Resampling:
+class Resampling(Estimates):
     """Mixin of `MixedModelFit`."""
-
-    problem: Problem
-    result: FitResult
 
     def profile(
         self,
@@ -139,7 +132,7 @@ class Resampling:
 
 @argument_hints(FUNCTION_ARGUMENTS["bootstrap_lrt"])
 def bootstrap_lrt(
-    m0: MixedModelFit, m1: MixedModelFit, n: int = 1000, *, seed: Any = None, n_jobs: int = 1, progress: bool = True
+    m0: Estimates, m1: Estimates, n: int = 1000, *, seed: Any = None, n_jobs: int = 1, progress: bool = True
 ) -> BootstrapLRT:
     """Test a model against a larger one by the parametric bootstrap of the likelihood ratio.
 

@@ -1,12 +1,10 @@
-"""Saving a fit, and the model that comes back."""
+"""The model that comes back from a file."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
+from sparselmm.api.fit import MixedModelFit
 from sparselmm.api.prediction import Predictor
 from sparselmm.data import EncodingSpec
 from sparselmm.exceptions import DataError, Message, ParameterError
@@ -24,52 +23,8 @@ from sparselmm.inference.predict.new_rows import EncodedRows
 from sparselmm.inference.predict.prediction import Effects
 from sparselmm.likelihood.result import VarCorr
 from sparselmm.report import Summary, summarize
-from sparselmm.storage.contents import (
-    StoredTerm,
-    storable_encoding,
-    stored_effects,
-    stored_terms,
-    terms_tree,
-    variances_tree,
-)
-from sparselmm.storage.format import read_tree, write_tree
-
-if TYPE_CHECKING:
-    from sparselmm.api.after import AfterFit
-
-INCLUDE = (None, "variances")
-FACTS = (
-    "formula", "weights_name", "data_name", "reml", "sigma", "theta", "theta_names", "varcorr", "criterion", "deviance",
-    "llf", "aic", "bic", "nobs", "npar", "df_resid", "converged", "dropped_columns", "messages", "r_names",
-)  # fmt: skip
-
-
-def save_fit(fit: AfterFit, path: str | os.PathLike[str], include: str | None) -> None:
-    """Write a fit to a file; see `MixedModelFit.save`."""
-    if include not in INCLUDE:
-        raise ParameterError(f"include must be None or 'variances', not {include!r}")
-    if not Path(path).parent.is_dir():
-        raise ParameterError(f"there is no folder {str(Path(path).parent)!r} to save in")
-    result, encoding = fit.result, fit.source.encoding
-    encoding = None if encoding is None else storable_encoding(encoding)
-    facts = {name: getattr(fit, name) for name in FACTS}
-    pearson = np.asarray(fit.resid_pearson, dtype=np.float64)  # type: ignore[attr-defined]
-    facts["pearson"] = np.nanquantile(pearson, (0.0, 0.25, 0.5, 0.75, 1.0))
-    facts["convergence"] = None if result.convergence is None else str(result.convergence).strip().splitlines()[0]
-    facts["optimizer"] = result.report.message
-    joint = fit._joint() if include == "variances" else None
-    tree = {
-        "facts": facts,
-        "encoding": encoding,
-        "columns": result.design.columns,
-        "beta": result.beta,
-        "unscaled_cov": result.unscaled_cov,
-        "sigma": result.sigma,
-        "offset_name": fit.source.offset_name,
-        "terms": terms_tree(result, encoding),
-        "variances": None if joint is None else variances_tree(joint),
-    }
-    write_tree(path, tree, version("sparselmm"))
+from sparselmm.storage.contents import FACTS, StoredTerm, stored_effects, stored_terms
+from sparselmm.storage.format import read_tree
 
 
 def load(path: str | os.PathLike[str]) -> FittedModel:
@@ -233,4 +188,4 @@ class FittedModel(Predictor):
     if not TYPE_CHECKING:  # type checkers know the names
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(loaded_hint(name))
+            raise AttributeError(loaded_hint(name, FittedModel, MixedModelFit))

@@ -11,6 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,11 @@ def _fitted(
 ) -> tuple[Any, float | None]:
     if not isinstance(fit_or_formula, str):
         return fit_or_formula, None
-    import sparselmm as slm
+    from sparselmm.api import lmer
 
     def timed() -> tuple[Any, float]:
         start = time.perf_counter()
-        fit = slm.lmer(fit_or_formula, data, reml=reml, weights=weights, offset=offset)
+        fit = lmer(fit_or_formula, data, reml=reml, weights=weights, offset=offset)
         return fit, time.perf_counter() - start
 
     fit, seconds = timed()
@@ -207,17 +208,11 @@ def _compare(
         criterion_at_r=None if theta is None else float(fit.evaluate(theta)),
         seconds_here=seconds,
         seconds_r=record.get("seconds"),
-        version_here=f"sparselmm {_version()}",
+        version_here=" ".join(("sparselmm", version("sparselmm"))),
         version_r=_r_version(record),
         tolerance=tolerance,
         notes=_notes(fit, record, table),
     )
-
-
-def _version() -> str:
-    import sparselmm
-
-    return str(sparselmm.__version__)
 
 
 def _r_version(record: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -89,10 +89,15 @@ def check_names(function: Callable[..., Any], given: Collection[str], hints: Map
         See `argument_hints`.
     """
     takes = _taken(function)
+    wrong = [name for name in given if name not in takes.named and (name in hints or not takes.options)]
+    refuse_names(function.__name__, takes.shown(), wrong, hints)
+
+
+def refuse_names(function: str, takes: Sequence[str], given: Iterable[str], hints: Mapping[str, str]) -> None:
+    """Raise a TypeError for a name that is not among those that the function called so takes."""
     for name in given:
-        if name not in takes.named and (name in hints or not takes.options):
-            text = _instead(name, hints, takes.shown())
-            raise TypeError(f"{function.__name__}() has no argument {name!r}; {text}")
+        if name not in takes:
+            raise TypeError(f"{function}() has no argument {name!r}; {_instead(name, hints, takes)}")
 
 
 def _check_places(function: Callable[..., Any], n: int, given: Collection[str], hints: Mapping[str, str]) -> None:
@@ -135,7 +140,7 @@ def _taken(function: Callable[..., Any]) -> _Taken:
     )
 
 
-def _instead(given: str, hints: Mapping[str, str], names: list[str]) -> str:
+def _instead(given: str, hints: Mapping[str, str], names: Sequence[str]) -> str:
     if given in hints:
         return hints[given]
     near = difflib.get_close_matches(given.lower(), names, n=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from sparselmm.exceptions import DataError, ParameterError, SparseLMMWarning, warn_user
@@ -120,55 +121,52 @@ def fit_hint(name: str) -> str:
     return f"{text}; it is called {known} here" if known else text
 
 
-def loaded_hint(name: str) -> str:
-    """Return the text of the error for an unknown attribute of a loaded model.
+def loaded_hint(name: str, loaded: type, fit: type) -> str:
+    """Return the text of the error for an unknown attribute of a loaded model, given its class and that of a fit.
 
-    >>> loaded_hint("anova")
+    >>> class Fit:
+    ...     anova = None
+    >>> loaded_hint("anova", object, Fit)
     "a loaded model has no attribute 'anova', which needs the whole fit; keep that by pickle.dump(fit, file)"
     """
-    from sparselmm.api.fit import MixedModelFit
-    from sparselmm.api.stored import FittedModel
-
     text = f"a loaded model has no attribute {name!r}"
     known = FIT_NAMES.get(name, name).removesuffix("()")
-    if name.startswith("_") or not hasattr(MixedModelFit, known):
+    if name.startswith("_") or not hasattr(fit, known):
         return text
-    if known != name and hasattr(FittedModel, known):
+    if known != name and hasattr(loaded, known):
         return f"{text}; it is called {FIT_NAMES[name]} here"
     return f"{text}, which needs the whole fit; keep that by pickle.dump(fit, file)"
 
 
-def result_hint(name: str) -> str:
-    """Return the text of the error for an unknown attribute of statsmodels' kind of result.
+def result_hint(name: str, fit: type) -> str:
+    """Return the text of the error for an unknown attribute of statsmodels' kind of result, given the class of a fit.
 
-    >>> result_hint("df_resid")
+    >>> class Fit:
+    ...     df_resid = None
+    >>> result_hint("df_resid", Fit)
     "MixedLMResults has no attribute 'df_resid'; there is lmm.df_resid"
     """
-    from sparselmm.api.fit import MixedModelFit
-
     text = f"MixedLMResults has no attribute {name!r}"
     if name in RESULT_NAMES:
         return f"{text}; there is {RESULT_NAMES[name]}"
-    return f"{text}; there is lmm.{name}" if not name.startswith("_") and hasattr(MixedModelFit, name) else text
+    return f"{text}; there is lmm.{name}" if not name.startswith("_") and hasattr(fit, name) else text
 
 
-def package_hint(name: str) -> str:
-    """Return the text of the error for an unknown name of the package.
+def package_hint(name: str, fit: Callable[[], type]) -> str:
+    """Return the text of the error for an unknown name of the package; ``fit`` returns the class of a fit if need be.
 
-    >>> package_hint("fixef")
+    >>> package_hint("fixef", lambda: object)
     "module 'sparselmm' has no attribute 'fixef': ask the fit, fit.params"
     """
     text = f"module 'sparselmm' has no attribute {name!r}"
     if name in PACKAGE_NAMES:
         return f"{text}: {PACKAGE_NAMES[name]}"
-    from sparselmm.api.fit import MixedModelFit
-
-    own = not name.startswith("_") and hasattr(MixedModelFit, name)
+    own = not name.startswith("_") and hasattr(fit(), name)
     if name in FIT_ADVICE:
         return f"{text}: {FIT_ADVICE[name]}"
     if name not in FIT_NAMES and not own:
         return text
-    known = FIT_NAMES.get(name, f"{name}()" if callable(getattr(MixedModelFit, name, None)) else name)
+    known = FIT_NAMES.get(name, f"{name}()" if callable(getattr(fit(), name, None)) else name)
     return f"{text}: ask the fit, fit.{known}"
 
 

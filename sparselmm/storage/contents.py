@@ -23,6 +23,12 @@ from sparselmm.linalg import SOLVERS, IterativeControl, make_system
 from sparselmm.linalg.blocks import BlockGram, Templates
 from sparselmm.linalg.protocol import PenalizedSystem
 
+#: What is said about the fit itself, by the names of its attributes.
+FACTS = (
+    "formula", "weights_name", "data_name", "reml", "sigma", "theta", "theta_names", "varcorr", "criterion", "deviance",
+    "llf", "aic", "bic", "nobs", "npar", "df_resid", "converged", "dropped_columns", "messages", "r_names",
+)  # fmt: skip
+
 PLAIN = (bool, int, float, str)
 LITTLE = IterativeControl(standard_error=1.0, max_probes=16, max_deflation=32)  # solutions need no log-determinant
 

@@ -8,30 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparselmm.api import MixedModelFit
+from sparselmm.doors.mixedlm.estimates import MixedLMEstimates
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.fixed.hypotheses import by_name
 
 
-class HypothesisTests:
-    """Mixin of `MixedLMResults`.
+class HypothesisTests(MixedLMEstimates):
+    """Part of `MixedLMResults`.
 
     A hypothesis is a text, a matrix R (rows for Rβ = 0), a Series or DataFrame labelled by parameters, or a
     tuple (R, q) for Rβ = q. Columns for the variances may be there and must be zero. The results are data
     frames.
     """
-
-    lmm: MixedModelFit
-
-    @property
-    def k_fe(self) -> int:
-        """Number of fixed effects."""
-        raise NotImplementedError
-
-    @property
-    def param_names(self) -> list[str]:
-        """Names of all parameters."""
-        raise NotImplementedError
 
     def t_test(self, r_matrix: Any, *, use_t: bool | None = None, ddf: str | None = None) -> pd.DataFrame:
         """Test linear combinations of fixed effects one by one, by default by the normal distribution.

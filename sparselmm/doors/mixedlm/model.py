@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparselmm._typing import FloatArray
-from sparselmm.api import LinearMixedModel, MixedModelFit
+from sparselmm.api import MixedModelFit
 from sparselmm.doors.mixedlm.arrays import translate_arrays
 from sparselmm.doors.mixedlm.formulas import translate_formula
 from sparselmm.doors.mixedlm.results import MixedLMResults
-from sparselmm.doors.mixedlm.translation import Translation
+from sparselmm.doors.mixedlm.stated import StatedModel
 from sparselmm.exceptions import DataWarning, ParameterError, UnsupportedError, warn_user
 from sparselmm.hints.arguments import method_hints
 from sparselmm.hints.names import MIXEDLM_ARGUMENTS, argument_hints, refuse_file_name
@@ -27,7 +26,7 @@ _OTHER_MODEL = frozenset({"free", "fe_pen", "cov_pen"})
 
 
 @method_hints({"from_formula": MIXEDLM_ARGUMENTS})
-class MixedLM:
+class MixedLM(StatedModel):
     """A linear mixed model stated as for statsmodels: correlated effects per group, variance components.
 
     Parameters
@@ -58,8 +57,6 @@ class MixedLM:
     {'const': 251.405, 'x1': 10.467}
     """
 
-    _translation: Translation
-
     def __init__(
         self,
         endog: Any,
@@ -70,7 +67,7 @@ class MixedLM:
         *,
         missing: str = "drop",
     ) -> None:
-        self._translation = translate_arrays(endog, exog, groups, exog_re, exog_vc, missing)
+        super().__init__(translate_arrays(endog, exog, groups, exog_re, exog_vc, missing))
 
     @classmethod
     def from_formula(
@@ -87,63 +84,8 @@ class MixedLM:
         """Return the model of formulas; see `mixedlm`."""
         refuse_file_name(data)
         model = cls.__new__(cls)
-        model._translation = translate_formula(formula, data, groups, re_formula, vc_formula, missing, context)
+        StatedModel.__init__(model, translate_formula(formula, data, groups, re_formula, vc_formula, missing, context))
         return model
-
-    @property
-    def lmm(self) -> LinearMixedModel:
-        """The same model in the terms of this package."""
-        return self._translation.lmm
-
-    @property
-    def lmer_formula(self) -> str | None:
-        """The formula with which `sparselmm.lmer` fits this model to the same data; None where there is none."""
-        return self._translation.lmer_formula
-
-    @property
-    def endog(self) -> FloatArray:
-        """Response of the rows used, (n,)."""
-        return self._translation.design.y
-
-    @property
-    def exog(self) -> FloatArray:
-        """Fixed-effects matrix, (n, k_fe)."""
-        return self._translation.design.X
-
-    @property
-    def groups(self) -> Any:
-        """Group of each row used, (n,) array."""
-        return self._translation.group_labels.to_numpy()[self._translation.group_codes]
-
-    @property
-    def formula(self) -> str | None:
-        """The formula of the fixed part as given; None for a model made from arrays."""
-        return self._translation.formula
-
-    @property
-    def endog_names(self) -> str:
-        """Name of the response."""
-        return self._translation.endog_name
-
-    @property
-    def exog_names(self) -> list[str]:
-        """Names of the fixed effects."""
-        return list(self._translation.design.columns)
-
-    @property
-    def group_labels(self) -> list[Any]:
-        """The groups, in increasing order."""
-        return list(self._translation.group_labels)
-
-    @property
-    def n_groups(self) -> int:
-        """Number of groups."""
-        return len(self._translation.group_labels)
-
-    @property
-    def nobs(self) -> int:
-        """Number of rows used."""
-        return self._translation.design.n
 
     def fit(
         self, reml: bool = True, *, optimizer: str | Optimizer | None = None, verbose: int = 0, **options: Any
@@ -187,9 +129,6 @@ class MixedLM:
 
         def __getattr__(self, name: str) -> NoReturn:
             raise AttributeError(_model_hint(name))
-
-    def __repr__(self) -> str:
-        return f"<MixedLM: {self.lmer_formula or self.lmm.source.formula}; {self.nobs} rows, {self.n_groups} groups>"
 
 
 def _model_hint(name: str) -> str:

@@ -9,31 +9,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
 
 from sparselmm._typing import FloatArray
 from sparselmm.api import MixedModelFit
 from sparselmm.doors.mixedlm.effects import GroupEffects, group_effects, product_by_name
 from sparselmm.doors.mixedlm.hypotheses import HypothesisTests
 from sparselmm.doors.mixedlm.summary import Labels, MixedLMSummary, summarize
-from sparselmm.doors.mixedlm.translation import Translation
 from sparselmm.exceptions import ParameterError
 from sparselmm.hints.arguments import method_hints
 from sparselmm.hints.names import result_hint
 from sparselmm.inference.predict.error_variance import prediction_errors
-from sparselmm.inference.variance.covariance import (
-    ReportedTerm,
-    VarianceParameters,
-    reported_terms,
-    variance_parameters,
-)
 from sparselmm.inference.variance.sdcor import variance_entries
 
-if TYPE_CHECKING:
-    from sparselmm.doors.mixedlm.model import MixedLM
-
 VTYPES = ("re", "vc")
-ROUNDING = 1e-12
 REACHES = (3.0, 6.0, 12.0, 24.0, 48.0)  # how far profiles are followed, in units of zeta, until they reach
 
 
@@ -63,158 +51,6 @@ class MixedLMResults(HypothesisTests):
     translation : Translation
         Where the parts of the model are.
     """
-
-    model: MixedLM
-    lmm: MixedModelFit
-    translation: Translation
-
-    # --- estimates -------------------------------------------------------------------------------
-
-    @property
-    def fe_params(self) -> pd.Series[float]:
-        """Fixed effects, (k_fe,)."""
-        return self.lmm.params
-
-    @property
-    def bse_fe(self) -> pd.Series[float]:
-        """Standard errors of the fixed effects, (k_fe,)."""
-        return self.lmm.bse
-
-    @property
-    def scale(self) -> float:
-        """Residual variance."""
-        return self.lmm.scale
-
-    @cached_property
-    def cov_re(self) -> pd.DataFrame:
-        """Covariance of the correlated random effects of a group, (k_re, k_re)."""
-        names = list(self.translation.re_names)
-        re = self.translation.re
-        cov = np.zeros((0, 0)) if re is None else self.lmm.varcorr.terms[re.term].cov
-        return pd.DataFrame(cov, index=names, columns=names)
-
-    @property
-    def cov_re_unscaled(self) -> pd.DataFrame:
-        """`cov_re` over `scale`."""
-        return self.cov_re / self.scale
-
-    @cached_property
-    def vcomp(self) -> FloatArray:
-        """Variances of the components, (k_vc,), sorted by name."""
-        terms = self.lmm.varcorr.terms
-        return np.array([terms[m.term].cov[0, 0] for m in self.translation.vcs])
-
-    @property
-    def vcomp_names(self) -> list[str]:
-        """Names of the variance components, sorted."""
-        return list(self.translation.vc_names)
-
-    @cached_property
-    def params(self) -> pd.Series[float]:
-        """Fixed effects, then variances and covariances *over scale*, as statsmodels packs them."""
-        cov = self.cov_re.to_numpy()
-        random = [*cov[np.tril_indices(len(cov))], *self.vcomp]
-        values = np.concatenate([self.fe_params.to_numpy(), np.asarray(random, dtype=float) / self.scale])
-        return pd.Series(values, index=pd.Index(self.param_names, dtype=object))
-
-    @cached_property
-    def param_names(self) -> list[str]:
-        """Names of `params`: fixed effects, ``g Var``, ``g x z Cov``, ``component Var``."""
-        re = self.translation.re_names
-        pairs = [(j, i) for i in range(len(re)) for j in range(i + 1)]
-        random = [f"{re[i]} Var" if i == j else f"{re[j]} x {re[i]} Cov" for j, i in pairs]
-        return [*self.fe_params.index, *random, *(f"{name} Var" for name in self.translation.vc_names)]
-
-    @property
-    def k_fe(self) -> int:
-        """Number of fixed effects."""
-        return len(self.fe_params)
-
-    @property
-    def k_re(self) -> int:
-        """Number of correlated random effects per group."""
-        return len(self.translation.re_names)
-
-    @property
-    def k_re2(self) -> int:
-        """Number of entries of the covariance of these."""
-        return self.k_re * (self.k_re + 1) // 2
-
-    @property
-    def k_vc(self) -> int:
-        """Number of variance components."""
-        return len(self.translation.vc_names)
-
-    # --- uncertainty -----------------------------------------------------------------------------
-
-    def _random_jacobian(self, variances: bool) -> FloatArray:
-        """Return derivatives of the random part of `params`, or of it times scale, in (par, σ)."""
-        terms = reported_terms(self.lmm.result.engine.parameters, self.lmm.result.par)
-        starts = np.cumsum([0, *(len(t.domega) for t in terms)])
-        members = self.translation.vcs if self.translation.re is None else (self.translation.re, *self.translation.vcs)
-        rows = []
-        for m in members:
-            t: ReportedTerm = terms[m.term]
-            pairs = [(0, 0)] if m is not self.translation.re else [*zip(*np.tril_indices(len(t.omega)))]
-            for i, j in pairs:
-                row = np.zeros(int(starts[-1]) + 1)
-                row[starts[m.term] : starts[m.term + 1]] = t.domega[:, i, j]
-                if variances:
-                    row *= self.scale
-                    row[-1] = 2.0 * self.lmm.sigma * t.omega[i, j]
-                rows.append(row)
-        return np.array(rows)
-
-    @cached_property
-    def _varpar(self) -> VarianceParameters:
-        return variance_parameters(self.lmm.result)
-
-    def _random_cov(self, variances: bool) -> FloatArray:
-        J = self._random_jacobian(variances)
-        return np.asarray(J @ self._varpar.cov @ J.T)
-
-    def cov_params(self) -> pd.DataFrame:
-        """Return the covariance of `params`; fixed effects and variances are taken as uncorrelated."""
-        p = self.k_fe
-        cov = np.zeros((len(self.param_names),) * 2)
-        cov[:p, :p] = self.lmm.cov_params()
-        cov[p:, p:] = self._random_cov(False)
-        return pd.DataFrame(cov, index=self.param_names, columns=self.param_names)
-
-    @cached_property
-    def bse(self) -> pd.Series[float]:
-        """Standard errors of `params`; NaN for a variance of zero."""
-        return self._roots(np.diag(self.cov_params()), 1.0)
-
-    @cached_property
-    def bse_re(self) -> pd.Series[float]:
-        """Standard errors of the entries of `cov_re` and of `vcomp`; NaN for a variance of zero."""
-        return self._roots(np.diag(self._random_cov(True)), self.scale)
-
-    def _roots(self, variances: FloatArray, unit: float) -> pd.Series[float]:
-        """Return roots; NaN for those of the random part that are nothing but rounding in the unit given."""
-        first = len(self.param_names) - len(variances)
-        names = self.param_names[first:]
-        zero = np.sqrt(variances.clip(min=0.0)) <= ROUNDING * unit
-        zero[: self.k_fe - first] = False
-        return pd.Series(np.sqrt(np.where(zero, np.nan, variances)), index=pd.Index(names, dtype=object))
-
-    @property
-    def tvalues(self) -> pd.Series[float]:
-        """`params` over `bse`."""
-        return self.params / self.bse
-
-    @property
-    def pvalues(self) -> pd.Series[float]:
-        """Two-sided p-values from the normal distribution; ``lmm.pvalues`` has degrees of freedom."""
-        return pd.Series(2.0 * ndtr(-np.abs(self.tvalues)), index=self.params.index)
-
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return normal intervals for `params`, columns 0 and 1; ``lmm.conf_int`` has better ones."""
-        if not 0.0 < alpha < 1.0:
-            raise ParameterError(f"alpha must be between 0 and 1, not {alpha!r}")
-        half = -float(ndtri(alpha / 2.0)) * self.bse
-        return pd.DataFrame({0: self.params - half, 1: self.params + half})
 
     # --- random effects and rows -----------------------------------------------------------------
 
@@ -260,48 +96,6 @@ class MixedLMResults(HypothesisTests):
             return product_by_name(exog, self.fe_params)
         found = self.lmm.predict(exog, re_form="~0")
         return pd.Series(found.to_numpy(), index=found.index)
-
-    # --- criteria ----------------------------------------------------------------------------------
-
-    @property
-    def llf(self) -> float:
-        """Log-likelihood, restricted for REML; statsmodels' definition and lme4's agree."""
-        return self.lmm.llf
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion; by REML it compares random parts only (statsmodels has NaN there)."""
-        return self.lmm.aic
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion; by REML it compares random parts only (statsmodels has NaN there)."""
-        return self.lmm.bic
-
-    @property
-    def nobs(self) -> int:
-        """Number of rows used."""
-        return self.lmm.nobs
-
-    @property
-    def reml(self) -> bool:
-        """Whether the fit is by REML."""
-        return self.lmm.reml
-
-    @property
-    def method(self) -> str:
-        """``"REML"`` or ``"ML"``."""
-        return "REML" if self.reml else "ML"
-
-    @property
-    def converged(self) -> bool:
-        """Whether the optimum is certified by exact derivatives."""
-        return self.lmm.converged
-
-    @property
-    def lmer_formula(self) -> str | None:
-        """The formula with which `sparselmm.lmer` gives the same fit; None where there is none."""
-        return self.translation.lmer_formula
 
     def profile_re(
         self,
@@ -396,7 +190,7 @@ class MixedLMResults(HypothesisTests):
     if not TYPE_CHECKING:  # type checkers know the names
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(result_hint(name))
+            raise AttributeError(result_hint(name, MixedModelFit))
 
     def __repr__(self) -> str:
         return f"<MixedLMResults by {self.method}: {self.nobs} rows; log-likelihood {self.llf:.4f}>"

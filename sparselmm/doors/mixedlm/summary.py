@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from sparselmm.doors.mixedlm.estimates import MixedLMEstimates
 from sparselmm.exceptions import ParameterError
 from sparselmm.report.latex import escape_latex
-
-if TYPE_CHECKING:
-    from sparselmm.doors.mixedlm.results import MixedLMResults
 
 MANY_EFFECTS = 3000  # random effects beyond which standard errors of variances are not worth the wait in a summary
 TITLE = "Mixed Linear Model Regression Results"
@@ -116,7 +113,7 @@ class Labels:
     random: Sequence[str] | None = None
     title: str | None = None
 
-    def rows(self, result: MixedLMResults) -> list[str]:
+    def rows(self, result: MixedLMEstimates) -> list[str]:
         """Return the names of the rows of the table."""
         names, p = list(result.param_names), result.k_fe
         for what, given, at in (
@@ -130,7 +127,7 @@ class Labels:
         return names
 
 
-def summarize(result: MixedLMResults, alpha: float, labels: Labels | None = None) -> MixedLMSummary:
+def summarize(result: MixedLMEstimates, alpha: float, labels: Labels | None = None) -> MixedLMSummary:
     """Return the summary of a fit.
 
     The variances and their standard errors are in squared units of the response.
@@ -161,7 +158,7 @@ def summarize(result: MixedLMResults, alpha: float, labels: Labels | None = None
     return MixedLMSummary(info, table, tuple(notes), labels.title or TITLE)
 
 
-def _estimates(result: MixedLMResults, alpha: float) -> pd.DataFrame:
+def _estimates(result: MixedLMEstimates, alpha: float) -> pd.DataFrame:
     p = result.k_fe
     values = np.full((len(result.param_names), 6), np.nan)
     values[:p, 0], values[p:, 0] = result.fe_params, result.params.to_numpy()[p:] * result.scale

@@ -1,55 +1,15 @@
-"""Bootstrap intervals from arrays of replicates."""
+"""Parametric-bootstrap intervals of a fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
-from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
-
-if TYPE_CHECKING:
-    from sparselmm.inference.profile.intervals import Fitted
-
-KINDS = ("percentile", "basic", "normal")
-
-
-def check_kind(kind: str) -> str:
-    """Return the kind, or say which there are."""
-    if kind not in KINDS:
-        raise ParameterError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    return kind
-
-
-def intervals(estimate: FloatArray, values: FloatArray, level: float, kind: str) -> FloatArray:
-    """Return limits, (r, 2), from replicates (n, r); those that are NaN are left out.
-
-    Quantiles are those of order (n + 1)α, interpolated (Davison and Hinkley 1997, section 5.2.1).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> intervals(np.array([5.0]), np.arange(1.0, 100.0)[:, None], 0.9, "percentile").round(6).tolist()
-    [[5.0, 95.0]]
-    """
-    tail = (1.0 - level) / 2.0
-    out = np.full((len(estimate), 2), np.nan)
-    for j, column in enumerate(values.T):
-        x = column[np.isfinite(column)]
-        if len(x) < 2:
-            continue
-        if kind == "normal":
-            half = float(ndtri(1.0 - tail)) * x.std(ddof=1)
-            centre = 2.0 * estimate[j] - x.mean()
-            out[j] = centre - half, centre + half
-            continue
-        low, high = np.quantile(x, [tail, 1.0 - tail], method="weibull")
-        out[j] = (low, high) if kind == "percentile" else (2.0 * estimate[j] - high, 2.0 * estimate[j] - low)
-    return out
+from sparselmm.inference.bootstrap.replicates import bootstrap
+from sparselmm.inference.profile.intervals import Fitted
 
 
 def boot_conf_int(
@@ -92,8 +52,6 @@ def boot_conf_int(
     >>> boot_conf_int(fit, n=200, seed=1).columns.tolist()
     ['estimate', 'conf_low', 'conf_high']
     """
-    from sparselmm.inference.bootstrap.replicates import bootstrap
-
     made = bootstrap(fit.problem, fit.result, n, **options)
     frame = made.conf_int(level, kind, scale)
     if which is None:

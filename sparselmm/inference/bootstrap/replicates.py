@@ -20,7 +20,7 @@ from sparselmm._typing import BoolArray, FloatArray, frozen
 from sparselmm.exceptions import BackendError, ParameterError, UnsupportedError
 from sparselmm.inference.bootstrap.draw_rows import RowSampler
 from sparselmm.inference.bootstrap.draw_statistics import Sampler, StatisticsSource
-from sparselmm.inference.bootstrap.intervals import check_kind, intervals
+from sparselmm.inference.bootstrap.limits import check_kind, intervals
 from sparselmm.inference.bootstrap.minque import Shared, prepare
 from sparselmm.inference.bootstrap.refit import Refits, refit
 from sparselmm.inference.fixed.tables import check_level

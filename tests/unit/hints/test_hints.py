@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import sparselmm as slm
+from sparselmm.api.fitting import LMER_TAKES
 from sparselmm.exceptions import DataError, FormulaError, ParameterError, SparseLMMWarning
 from sparselmm.hints.foreign import EVERYWHERE, FIT_ARGUMENTS, FUNCTION_ARGUMENTS, MODEL_ARGUMENTS
 from sparselmm.hints.names import FIT_ADVICE, FIT_NAMES, LMER_ARGUMENTS, MIXEDLM_ARGUMENTS
@@ -83,6 +84,7 @@ def test_arguments_by_position():
 
 
 def test_help_shows_the_signature():
+    assert tuple(inspect.signature(slm.lmer).parameters) == LMER_TAKES
     assert list(inspect.signature(slm.lmer).parameters)[:3] == ["formula", "data", "reml"]
     assert slm.lmer.__doc__.startswith("Fit a linear mixed-effects model")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sparselmm import LinearMixedModel
-from sparselmm.api.progress import LONG_SECONDS, ProgressLine, progress, shows_progress
+from sparselmm.report.progress import LONG_SECONDS, ProgressLine, progress, shows_progress
 
 
 class Terminal(io.StringIO):
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch):
     """Return a clock that the test turns; it starts at the time of now, which a new line takes as its start."""
     now = [time.perf_counter()]
-    monkeypatch.setattr("sparselmm.api.progress.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sparselmm.report.progress.time.perf_counter", lambda: now[0])
     return now
 
 

@@ -1,0 +1,74 @@
+"""Views of a model that was stated in statsmodels' way, under statsmodels' names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparselmm._typing import FloatArray
+from sparselmm.api import LinearMixedModel
+from sparselmm.doors.mixedlm.translation import Translation
+
+
+class StatedModel:
+    """What a `MixedLM` says about itself; it is all in the translation."""
+
+    def __init__(self, translation: Translation) -> None:
+        self._translation = translation
+
+    @property
+    def lmm(self) -> LinearMixedModel:
+        """The same model in the terms of this package."""
+        return self._translation.lmm
+
+    @property
+    def lmer_formula(self) -> str | None:
+        """The formula with which `sparselmm.lmer` fits this model to the same data; None where there is none."""
+        return self._translation.lmer_formula
+
+    @property
+    def endog(self) -> FloatArray:
+        """Response of the rows used, (n,)."""
+        return self._translation.design.y
+
+    @property
+    def exog(self) -> FloatArray:
+        """Fixed-effects matrix, (n, k_fe)."""
+        return self._translation.design.X
+
+    @property
+    def groups(self) -> Any:
+        """Group of each row used, (n,) array."""
+        return self._translation.group_labels.to_numpy()[self._translation.group_codes]
+
+    @property
+    def formula(self) -> str | None:
+        """The formula of the fixed part as given; None for a model made from arrays."""
+        return self._translation.formula
+
+    @property
+    def endog_names(self) -> str:
+        """Name of the response."""
+        return self._translation.endog_name
+
+    @property
+    def exog_names(self) -> list[str]:
+        """Names of the fixed effects."""
+        return list(self._translation.design.columns)
+
+    @property
+    def group_labels(self) -> list[Any]:
+        """The groups, in increasing order."""
+        return list(self._translation.group_labels)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self._translation.group_labels)
+
+    @property
+    def nobs(self) -> int:
+        """Number of rows used."""
+        return self._translation.design.n
+
+    def __repr__(self) -> str:
+        return f"<MixedLM: {self.lmer_formula or self.lmm.source.formula}; {self.nobs} rows, {self.n_groups} groups>"
