@@ -15,8 +15,7 @@ from sparselmm.api.estimates import Estimates
 from sparselmm.api.fitting import Refitting
 from sparselmm.data.encoding.encoding import EncodingSpec
 from sparselmm.exceptions import ParameterError, SparseLMMWarning, warn_user
-from sparselmm.hints.arguments import argument_hints
-from sparselmm.hints.foreign import EVERYWHERE, FUNCTION_ARGUMENTS
+from sparselmm.hints.refusal import hinted
 from sparselmm.inference.compare.lrt import (
     Candidate,
     check_nested,
@@ -45,7 +44,7 @@ from sparselmm.likelihood.result import FitResult
 BY_ML = criterion_for(False)
 
 
-@argument_hints({**EVERYWHERE, **FUNCTION_ARGUMENTS["anova"]})
+@hinted("anova")
 def anova(*fits: Estimates, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare nested fits by likelihood-ratio tests, R's ``anova(m1, m2)``.
 
@@ -101,7 +100,7 @@ def anova(*fits: Estimates, refit: bool = True, names: Sequence[str] | None = No
     return table
 
 
-@argument_hints({**EVERYWHERE, **FUNCTION_ARGUMENTS["anova"]})
+@hinted("information_weights")
 def information_weights(*fits: Estimates, refit: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare fits by AIC and BIC; they need not be nested.
 

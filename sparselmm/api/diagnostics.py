@@ -18,9 +18,8 @@ from sparselmm.data.tables.columns import Factor
 from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import DesignError, Message, ParameterError, SparseLMMWarning
 from sparselmm.formula import parse_formula
-from sparselmm.hints.arguments import argument_hints
-from sparselmm.hints.foreign import FUNCTION_ARGUMENTS
 from sparselmm.hints.names import refuse_file_name
+from sparselmm.hints.refusal import hinted
 from sparselmm.inference.diagnose.audit import Audit, audit, forecast
 from sparselmm.inference.diagnose.doctor import Diagnosis, diagnose_design, diagnose_result
 from sparselmm.inference.frames import by_row, pad_rows
@@ -270,7 +269,7 @@ class Diagnostics(Estimates):
         return frame.grouping(name)
 
 
-@argument_hints(FUNCTION_ARGUMENTS["diagnose"])
+@hinted("diagnose")
 def diagnose(
     formula: str,
     data: Any,

@@ -12,6 +12,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.data.source import ModelSource
 from sparselmm.exceptions import Message
+from sparselmm.hints.refusal import Hinted
 from sparselmm.inference.diagnose.audit import logdet_error
 from sparselmm.inference.frames import by_row, coefficients_by_label
 from sparselmm.likelihood.certificate import Convergence
@@ -23,7 +24,7 @@ from sparselmm.statistics.crossproducts import CrossProducts
 
 
 @dataclass(frozen=True, repr=False)
-class Estimates:
+class Estimates(Hinted, hints="fit"):
     """Estimates and criteria of a fit, by name.
 
     Attributes

@@ -11,13 +11,10 @@ from sparselmm.api.diagnostics import Diagnostics
 from sparselmm.api.inference import summary_table
 from sparselmm.api.matrices import Matrices
 from sparselmm.api.resampling import Resampling
-from sparselmm.hints.arguments import method_hints
-from sparselmm.hints.foreign import EVERYWHERE, FIT_ARGUMENTS
 from sparselmm.hints.names import fit_hint
 from sparselmm.report import Summary, summarize
 
 
-@method_hints(FIT_ARGUMENTS, EVERYWHERE)
 @dataclass(frozen=True, repr=False)
 class MixedModelFit(Components, Diagnostics, Resampling, Matrices):
     """A fitted linear mixed model; nothing in it changes.

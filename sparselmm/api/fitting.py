@@ -18,8 +18,8 @@ from sparselmm.data.tables.labels import check_order
 from sparselmm.data.tables.subset import take_subset
 from sparselmm.exceptions import DataError, ParameterError
 from sparselmm.formula import ModelSpec, parse_formula, update_formula
-from sparselmm.hints.arguments import refuse_names
-from sparselmm.hints.names import LMER_ARGUMENTS, check_choice, refuse_file_name
+from sparselmm.hints.names import check_choice, refuse_file_name
+from sparselmm.hints.refusal import refuse_names, refuse_unknown
 from sparselmm.likelihood.criterion import Criterion, criterion_for
 from sparselmm.likelihood.problem import Problem, evaluate_at, fit_problem
 from sparselmm.likelihood.result import FitResult
@@ -188,7 +188,8 @@ class Refitting(Estimates):
         **changes
             Other arguments of `lmer` to replace.
         """
-        refuse_names("lmer", LMER_TAKES, changes, LMER_ARGUMENTS)
+        refuse_unknown(Refitting.update, changes, "fit.update")
+        refuse_names("lmer", LMER_TAKES, changes, "lmer")
         if self.source.spec is None:
             raise ParameterError("a model made from arrays has no formula to update")
         text = self.formula if formula is None else update_formula(self.source.spec, formula)

@@ -13,9 +13,8 @@ import pandas as pd
 from sparselmm.api.comparison import drop1_lrt, f_rows, ranova_lrt
 from sparselmm.api.fitting import Refitting
 from sparselmm.exceptions import NumericalError, ParameterError
-from sparselmm.hints.arguments import check_names
-from sparselmm.hints.foreign import FIT_ARGUMENTS
 from sparselmm.hints.names import check_interval
+from sparselmm.hints.refusal import refuse_unknown
 from sparselmm.inference.bootstrap.intervals import boot_conf_int
 from sparselmm.inference.fixed.anova import aliased_note, hypotheses
 from sparselmm.inference.fixed.contrasts import anova_type
@@ -128,6 +127,7 @@ class Inference(Refitting):
         >>> fit.conf_int(method="profile", which="beta_").round(2).loc["Days"].to_dict()
         {'conf_low': 7.36, 'conf_high': 13.58}
         """
+        refuse_unknown(Inference.conf_int, options, "fit.conf_int")
         check_interval(level)
         method = method.lower() if isinstance(method, str) else method
         if method == "wald":
@@ -139,7 +139,7 @@ class Inference(Refitting):
             return self.coef_table(ddf, level)[["conf_low", "conf_high"]]
         if method not in INTERVALS:
             raise ParameterError(f"unknown method {method!r} for conf_int; there are wald, {', '.join(INTERVALS)}")
-        check_names(INTERVALS[method], options, FIT_ARGUMENTS["conf_int"])
+        refuse_unknown(INTERVALS[method], options, "fit.conf_int")
         return INTERVALS[method](self, level, **options)[["conf_low", "conf_high"]]
 
     # --- hypotheses ----------------------------------------------------------------------------

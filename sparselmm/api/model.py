@@ -15,18 +15,16 @@ from sparselmm.api.fitting import criterion_of, fit_model, make_model, theta_val
 from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
-from sparselmm.hints.arguments import argument_hints, method_hints
-from sparselmm.hints.foreign import FUNCTION_ARGUMENTS, MODEL_ARGUMENTS
-from sparselmm.hints.names import LMER_ARGUMENTS, check_choice
+from sparselmm.hints.names import check_choice
+from sparselmm.hints.refusal import Hinted, hinted
 from sparselmm.likelihood.many import fit_responses
 from sparselmm.likelihood.problem import Problem, evaluate_at
 from sparselmm.linalg import IterativeControl, Plan, plan_system
 from sparselmm.optimize import Optimizer
 
 
-@method_hints(MODEL_ARGUMENTS)
 @dataclass(frozen=True, repr=False)
-class LinearMixedModel:
+class LinearMixedModel(Hinted, hints="model"):
     """A linear mixed model before fitting; immutable and cheap to fit again in another way.
 
     Make one with `from_formula` or `from_arrays`.
@@ -180,7 +178,7 @@ class LinearMixedModel:
         return MixedModelFit(self.problem, result, self.source)
 
 
-@argument_hints(LMER_ARGUMENTS)
+@hinted("lmer")
 def lmer(
     formula: str,
     data: Any,
@@ -275,7 +273,7 @@ def lmer(
     return model.fit(reml, start=start, optimizer=optimizer, verbose=verbose)
 
 
-@argument_hints(FUNCTION_ARGUMENTS["fit_many"])
+@hinted("fit_many")
 def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = True, n_jobs: int = 1) -> pd.DataFrame:
     """Fit one design to many responses.
 

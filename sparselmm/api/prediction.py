@@ -15,6 +15,7 @@ from sparselmm.data import EncodingSpec
 from sparselmm.data.source import ARRAY
 from sparselmm.data.tables.frame import Frame
 from sparselmm.exceptions import ParameterError
+from sparselmm.hints.refusal import Hinted
 from sparselmm.inference.predict.new_rows import (
     EncodedRows,
     RowVector,
@@ -36,7 +37,7 @@ from sparselmm.inference.predict.prediction import (
 CHUNK_ROWS = 200_000
 
 
-class Predictor:
+class Predictor(Hinted, hints="fit"):
     """Mixin with `predict`; it asks for the numbers, the encoding and the rows of the fit."""
 
     def _effects(self) -> Effects:

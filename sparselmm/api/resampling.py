@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparselmm.api.estimates import Estimates
-from sparselmm.hints.arguments import argument_hints
-from sparselmm.hints.foreign import FUNCTION_ARGUMENTS
+from sparselmm.hints.refusal import hinted
 from sparselmm.inference.bootstrap.ratio_test import BootstrapLRT
 from sparselmm.inference.bootstrap.ratio_test import bootstrap_lrt as _bootstrap_lrt
 from sparselmm.inference.bootstrap.replicates import Bootstrap, Statistic, bootstrap
@@ -130,7 +129,7 @@ class Resampling(Estimates):
         )
 
 
-@argument_hints(FUNCTION_ARGUMENTS["bootstrap_lrt"])
+@hinted("bootstrap_lrt")
 def bootstrap_lrt(
     m0: Estimates, m1: Estimates, n: int = 1000, *, seed: Any = None, n_jobs: int = 1, progress: bool = True
 ) -> BootstrapLRT:

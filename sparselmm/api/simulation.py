@@ -15,8 +15,7 @@ from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.data import Design, build_design
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.formula import parse_formula
-from sparselmm.hints.arguments import argument_hints
-from sparselmm.hints.foreign import FUNCTION_ARGUMENTS
+from sparselmm.hints.refusal import hinted
 from sparselmm.inference.predict.new_rows import design_rows
 from sparselmm.inference.predict.simulate import Draws, count, named_values, positive
 from sparselmm.inference.predict.simulate import simulate as draw
@@ -24,7 +23,7 @@ from sparselmm.inference.predict.simulate import simulate as draw
 STAND_IN = "_response_to_simulate"
 
 
-@argument_hints(FUNCTION_ARGUMENTS["simulate"])
+@hinted("simulate")
 def simulate(
     formula: str,
     data: Any,

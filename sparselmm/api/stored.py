@@ -16,8 +16,6 @@ from sparselmm.api.fit import MixedModelFit
 from sparselmm.api.prediction import Predictor
 from sparselmm.data import EncodingSpec
 from sparselmm.exceptions import DataError, Message, ParameterError
-from sparselmm.hints.arguments import method_hints
-from sparselmm.hints.foreign import EVERYWHERE, FIT_ARGUMENTS
 from sparselmm.hints.names import loaded_hint
 from sparselmm.inference.predict.new_rows import EncodedRows
 from sparselmm.inference.predict.prediction import Effects
@@ -67,7 +65,6 @@ def _fitted(tree: Mapping[str, Any]) -> FittedModel:
     return FittedModel(tree, terms, stored_effects(tree, terms), **{name: tree["facts"][name] for name in FACTS})
 
 
-@method_hints(FIT_ARGUMENTS, EVERYWHERE)
 @dataclass(frozen=True, repr=False)
 class FittedModel(Predictor):
     """A fitted model read from a file: estimates and predictions, no data.

@@ -1,4 +1,4 @@
-"""Names that people bring from R and statsmodels, and what they are called here."""
+"""What is said of a name of R or statsmodels, and of a value that means something else there."""
 
 from __future__ import annotations
 
@@ -7,107 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sparselmm.exceptions import DataError, ParameterError, SparseLMMWarning, warn_user
-from sparselmm.hints.arguments import argument_hints as argument_hints
-
-FIT_NAMES = {
-    "fixef": "params",
-    "fe_params": "params",
-    "bse_fe": "bse",
-    "VarCorr": "varcorr",
-    "cov_re": "varcorr",
-    "vcomp": "varcorr",
-    "random_effects": "ranef()",
-    "confint": "conf_int()",
-    "vcov": "cov_params()",
-    "logLik": "llf",
-    "loglike": "llf",
-    "AIC": "aic",
-    "BIC": "bic",
-    "residual": "resid",
-    "fitted": "fittedvalues",
-    "coefficients": "coef()",
-    "lsmeans": "emmeans()",
-    "show": "summary()",
-    "REMLcrit": "criterion",
-    "isSingular": "is_singular",
-    "hatvalues": "leverage()",
-    "bootMer": "bootstrap()",
-    "rePCA": "random_effects_pca()",
-    "std_errors": "bse",
-    "se": "bse",
-    "tvals": "tvalues",
-    "beta": "params",
-    "fixed_effects": "params",
-    "loglik": "llf",
-    "var_corr": "varcorr",
-    "fitted_values": "fittedvalues",
-    "ngrps": "ngroups",
-    "contest": "f_test()",
-}
-
-#: What to do for names that have no counterpart of one word.
-FIT_ADVICE = {
-    "fit": "it is fitted already; fit.update() and fit.refit() fit again",
-    "data": "the table given is fit.source.data",
-    "refitML": "write fit.refit(reml=False)",
-    "qqnorm": "fit.plot.qq() draws it",
-    "step": "fit.drop1() and fit.ranova() test each term that can go, fit.update('. ~ . - x') fits without it",
-    "emtrends": "slopes are coefficients and their sums: fit.t_test('x + x:f[T.b]')",
-    "allFit": "fit again with each optimizer=, fit.converged says by exact derivatives whether one is right",
-    "sigma2": "it is fit.scale, the square of fit.sigma",
-}
-
-PACKAGE_NAMES = {
-    "glmer": "only linear models are fitted here; generalized ones need another program",
-    "nlmer": "only linear models are fitted here; nonlinear ones need another program",
-    "read_csv": "read the table first, for example with pandas.read_csv",
-    "lm": "lmer needs a random term; models without any are fitted by statsmodels' ols",
-    "ols": "lmer needs a random term; models without any are fitted by statsmodels' ols",
-    "smf": "statsmodels' smf.mixedlm is slm.mixedlm here",
-    "lmerControl": "the search is chosen by optimizer='bobyqa', the effort of the iterative solver by control=",
-}
-
-_SUBSET = "select the rows first, for example data[data.x > 0]"
-_MISSING = "na_action='omit' (default), 'exclude' or 'fail' says what becomes of missing values"
-
-#: Arguments of lme4's and statsmodels' functions that `lmer` does not have.
-LMER_ARGUMENTS = {
-    "REML": "write reml=True or reml=False",
-    "family": "only Gaussian responses are fitted here; R's glmer fits others",
-    "groups": "the groups stand in the formula, as in 'y ~ x + (1 | group)'; slm.mixedlm takes groups=",
-    "re_formula": "random terms stand in the formula, as in 'y ~ x + (x | group)'; slm.mixedlm takes re_formula=",
-    "vc_formula": "random terms stand in the formula, as in 'y ~ x + (1 | a/b)'; slm.mixedlm takes vc_formula=",
-    "random": "random terms stand in the formula, as in 'y ~ x + (x | group)'",
-    "correlation": "residuals are independent here",
-    "method": "reml= chooses the criterion, optimizer= the search",
-    "subset": _SUBSET,
-    "na": _MISSING,
-    "missing": _MISSING,
-    "ddf": "degrees of freedom are chosen afterwards: fit.summary(ddf=...), fit.coef_table(ddf)",
-}
-
-#: Arguments that `mixedlm` does not have.
-MIXEDLM_ARGUMENTS = {
-    "subset": _SUBSET,
-    "use_sparse": "matrices are always sparse; leave it out",
-    "reml": "it belongs to fit: slm.mixedlm(...).fit(reml=False)",
-    "REML": "it belongs to fit: slm.mixedlm(...).fit(reml=False)",
-    "family": LMER_ARGUMENTS["family"],
-    "weights": "slm.lmer takes weights=",
-    "na_action": "missing='drop' (default) or 'none' says what becomes of missing values",
-}
-
-#: Names of statsmodels' results, and where their content is.
-RESULT_NAMES = {
-    "wald_test_terms": "lmm.anova()",
-    "get_prediction": "lmm.predict(data, se=True)",
-    "mle_retvals": "lmm.optimizer_report",
-    "remove_data": "lmm.save(path), a file without data",
-    "hist": "lmm.optimizer_report",
-}
-
-#: R's optimizers, as lmerControl spells them.
-R_OPTIMIZERS = {"Nelder_Mead": "nelder_mead", "nloptwrap": "bobyqa", "nmkbw": "nelder_mead"}
+from sparselmm.hints.table import FIT_ADVICE, FIT_NAMES, MODEL_NAMES, PACKAGE_NAMES, R_OPTIMIZERS, RESULT_NAMES
 
 _INTERVAL_BELOW = 0.5
 
@@ -150,6 +50,21 @@ def result_hint(name: str, fit: type) -> str:
     if name in RESULT_NAMES:
         return f"{text}; there is {RESULT_NAMES[name]}"
     return f"{text}; there is lmm.{name}" if not name.startswith("_") and hasattr(fit, name) else text
+
+
+def model_hint(name: str, result: type, fit: type) -> str:
+    """Return the text of the error for an unknown attribute of statsmodels' kind of model.
+
+    >>> class Result:
+    ...     summary = None
+    >>> model_hint("summary", Result, Result)
+    "MixedLM has no attribute 'summary', which belongs to the fit: write model.fit().summary"
+    """
+    text = f"MixedLM has no attribute {name!r}"
+    if name in MODEL_NAMES:
+        return f"{text}; {MODEL_NAMES[name]}"
+    known = not name.startswith("_") and (hasattr(result, name) or hasattr(fit, name))
+    return f"{text}, which belongs to the fit: write model.fit().{name}" if known else text
 
 
 def package_hint(name: str, fit: Callable[[], type]) -> str:

@@ -14,6 +14,7 @@ from sparselmm.api import MixedModelFit
 from sparselmm.doors.mixedlm.stated import StatedModel
 from sparselmm.doors.mixedlm.translation import Translation
 from sparselmm.exceptions import ParameterError
+from sparselmm.hints.refusal import Hinted
 from sparselmm.inference.variance.covariance import (
     ReportedTerm,
     VarianceParameters,
@@ -25,7 +26,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, repr=False)
-class MixedLMEstimates:
+class MixedLMEstimates(Hinted, hints="MixedLMResults"):
     """Part of `MixedLMResults`: estimates, standard errors and criteria.
 
     Attributes

@@ -11,21 +11,14 @@ from sparselmm.doors.mixedlm.formulas import translate_formula
 from sparselmm.doors.mixedlm.results import MixedLMResults
 from sparselmm.doors.mixedlm.stated import StatedModel
 from sparselmm.exceptions import DataWarning, ParameterError, UnsupportedError, warn_user
-from sparselmm.hints.arguments import method_hints
-from sparselmm.hints.names import MIXEDLM_ARGUMENTS, argument_hints, refuse_file_name
+from sparselmm.hints.names import model_hint, refuse_file_name
+from sparselmm.hints.refusal import hinted
 from sparselmm.optimize import Optimizer
 
 _SEARCH = frozenset({"method", "maxiter", "gtol", "maxfun", "niter_sa", "start_params", "full_output", "disp"})
-_ELSEWHERE = {
-    "data": "the table given is model.lmm.source.data; names are in endog_names and exog_names",
-    "exog_re": "the matrix of each random term is Z of model.lmm.problem.design.terms",
-    "exog_vc": "the matrix of each random term is Z of model.lmm.problem.design.terms",
-    "loglike": "write model.lmm.at(theta).llf, or llf of the fit",
-}
 _OTHER_MODEL = frozenset({"free", "fe_pen", "cov_pen"})
 
 
-@method_hints({"from_formula": MIXEDLM_ARGUMENTS})
 class MixedLM(StatedModel):
     """A linear mixed model stated as for statsmodels: correlated effects per group, variance components.
 
@@ -128,23 +121,10 @@ class MixedLM(StatedModel):
     if not TYPE_CHECKING:  # type checkers know the names
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(_model_hint(name))
+            raise AttributeError(model_hint(name, MixedLMResults, MixedModelFit))
 
 
-def _model_hint(name: str) -> str:
-    """Return the text of the error for an unknown attribute of a model.
-
-    >>> _model_hint("summary")
-    "MixedLM has no attribute 'summary', which belongs to the fit: write model.fit().summary"
-    """
-    text = f"MixedLM has no attribute {name!r}"
-    if name in _ELSEWHERE:
-        return f"{text}; {_ELSEWHERE[name]}"
-    known = not name.startswith("_") and (hasattr(MixedLMResults, name) or hasattr(MixedModelFit, name))
-    return f"{text}, which belongs to the fit: write model.fit().{name}" if known else text
-
-
-@argument_hints(MIXEDLM_ARGUMENTS)
+@hinted("mixedlm")
 def mixedlm(
     formula: str,
     data: Any,

@@ -16,7 +16,6 @@ from sparselmm.doors.mixedlm.effects import GroupEffects, group_effects, product
 from sparselmm.doors.mixedlm.hypotheses import HypothesisTests
 from sparselmm.doors.mixedlm.summary import Labels, MixedLMSummary, summarize
 from sparselmm.exceptions import ParameterError
-from sparselmm.hints.arguments import method_hints
 from sparselmm.hints.names import result_hint
 from sparselmm.inference.predict.error_variance import prediction_errors
 from sparselmm.inference.variance.sdcor import variance_entries
@@ -25,19 +24,6 @@ VTYPES = ("re", "vc")
 REACHES = (3.0, 6.0, 12.0, 24.0, 48.0)  # how far profiles are followed, in units of zeta, until they reach
 
 
-_LEVEL = {"level": "write alpha=0.05; lmm.conf_int(level=0.95) has intervals with degrees of freedom"}
-_COVARIANCE = dict.fromkeys(("cov_p", "invcov"), "the covariance of the estimates is that of cov_params()")
-_RESULT_ARGUMENTS = {
-    "conf_int": {**_LEVEL, "cols": "choose rows of the table, as in conf_int().loc[['x']]"},
-    "summary": {**_LEVEL, "ddf": "write lmm.summary(ddf=...)"},
-    "predict": {name: f"write lmm.predict(data, {name}=...)" for name in ("re_form", "se", "interval", "offset")},
-    "t_test": {**_COVARIANCE, "use_f": "f_test does this"},
-    "wald_test": {**_COVARIANCE, "use_t": "t_test does this"},
-    "f_test": _COVARIANCE,
-}
-
-
-@method_hints(_RESULT_ARGUMENTS)
 @dataclass(frozen=True, repr=False)
 class MixedLMResults(HypothesisTests):
     """A fitted `MixedLM`; nothing in it changes.

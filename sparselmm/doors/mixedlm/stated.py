@@ -7,9 +7,10 @@ from typing import Any
 from sparselmm._typing import FloatArray
 from sparselmm.api import LinearMixedModel
 from sparselmm.doors.mixedlm.translation import Translation
+from sparselmm.hints.refusal import Hinted
 
 
-class StatedModel:
+class StatedModel(Hinted, hints="MixedLM"):
     """What a `MixedLM` says about itself; it is all in the translation."""
 
     def __init__(self, translation: Translation) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.data.design import GroupedTerm
 from sparselmm.exceptions import ParameterError
-from sparselmm.hints.arguments import method_hints
+from sparselmm.hints.refusal import Hinted
 from sparselmm.inference.predict.conditional_variance import quantile
 from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg.rank import triangular_factor
@@ -77,12 +77,8 @@ class PlottableFit(Protocol):
         ...
 
 
-_FIGURE = "make the axes first, fig, ax = plt.subplots(figsize=(8, 5)), and pass ax=ax"
-
-
-@method_hints({}, {"figsize": _FIGURE, "fig": _FIGURE, "show": "plt.show() shows the figure"})
 @dataclass(frozen=True, repr=False)
-class Plots:
+class Plots(Hinted, hints="plots"):
     """Plots of one fit. Each takes ``ax=`` and returns the axes it drew on (an array of them for panels).
 
     Attributes

@@ -10,7 +10,7 @@ from scipy.stats import chi2
 
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
-from sparselmm.hints.arguments import argument_hints
+from sparselmm.hints.refusal import hinted
 from sparselmm.inference.profile.profile import ParameterProfile, Profile, normal_quantile
 from sparselmm.report.plots.canvas import BLUE, GREY, ORANGE, finish, new_grid
 
@@ -22,14 +22,8 @@ PANELS_PER_ROW = 3
 CURVE_POINTS = 121
 MOST_PAIRS = 8
 
-_HINTS = {
-    "figsize": "resize what it returns, axes[0, 0].figure.set_size_inches(8, 5)",
-    "level": "write levels=(0.95,)",
-    "which": "choose in the profile, fit.profile('beta_')",
-}
 
-
-@argument_hints(_HINTS)
+@hinted("plot_profile")
 def plot_profile(profile: Profile, absolute: bool = False, levels: tuple[float, ...] = (0.5, 0.8, 0.95)) -> Any:
     """Draw ζ against each parameter, with intervals of several levels.
 
@@ -92,7 +86,7 @@ def draw_zeta(ax: Axes, one: ParameterProfile, absolute: bool, levels: tuple[flo
     finish(ax, one.name, "|zeta|" if absolute else "zeta")
 
 
-@argument_hints(_HINTS)
+@hinted("plot_profile_pairs")
 def plot_profile_pairs(profile: Profile, levels: tuple[float, ...] = LEVELS) -> Any:
     """Draw joint likelihood regions of all pairs of parameters, with the profile traces.
 

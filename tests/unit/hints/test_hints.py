@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import traceback
 from pathlib import Path
 
 import pytest
 
 import sparselmm as slm
 from sparselmm.api.fitting import LMER_TAKES
+from sparselmm.doors.mixedlm import MixedLMResults
 from sparselmm.exceptions import DataError, FormulaError, ParameterError, SparseLMMWarning
-from sparselmm.hints.foreign import EVERYWHERE, FIT_ARGUMENTS, FUNCTION_ARGUMENTS, MODEL_ARGUMENTS
-from sparselmm.hints.names import FIT_ADVICE, FIT_NAMES, LMER_ARGUMENTS, MIXEDLM_ARGUMENTS
+from sparselmm.hints.table import ARGUMENTS, FIT_ADVICE, FIT_NAMES, advice
+from sparselmm.report.plots import Plots
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +53,6 @@ def test_unknown_names_of_the_package_have_no_hint():
     with pytest.raises(AttributeError, match=r"'zzz'$"):
         _ = slm.zzz
     assert not hasattr(slm, "__wrapped__")
-
-
-@pytest.mark.parametrize("function", [slm.lmer, slm.mixedlm])
-def test_hints_about_arguments_name_none_that_exist(function):
-    hints = LMER_ARGUMENTS if function is slm.lmer else MIXEDLM_ARGUMENTS
-    assert not set(hints) & set(inspect.signature(function).parameters)
 
 
 @pytest.mark.parametrize(
@@ -121,30 +117,50 @@ def test_a_level_that_looks_like_alpha(fit):
         fit.conf_int(0.05)
 
 
-METHODS = [(slm.MixedModelFit, FIT_ARGUMENTS), (slm.LinearMixedModel, MODEL_ARGUMENTS)]
+OWNERS = {
+    "fit": slm.MixedModelFit,
+    "model": slm.LinearMixedModel,
+    "MixedLM": slm.MixedLM,
+    "MixedLMResults": MixedLMResults,
+    "plots": Plots,
+    "": slm,
+}
 
 
-@pytest.mark.parametrize(("cls", "method"), [(cls, m) for cls, hints in METHODS for m in hints])
-def test_hints_about_methods_name_no_argument_that_exists(cls, method):
-    hints = {**dict(METHODS)[cls][method], **(EVERYWHERE if cls is slm.MixedModelFit else {})}
-    taken = {*inspect.signature(getattr(cls, method)).parameters}
-    if method == "update":
-        taken = taken - {"subset"} | {*inspect.signature(slm.lmer).parameters}
-    assert not set(hints) & taken
+def functions_of(where):
+    """Return the functions that a key of the table stands for."""
+    owner, _, name = where.rpartition(".")
+    names = [n for n in dir(OWNERS[owner]) if not n.startswith("_")] if name == "*" else [name]
+    return [f for f in (getattr(OWNERS[owner], n) for n in names) if callable(f)]
 
 
-@pytest.mark.parametrize("name", FUNCTION_ARGUMENTS)
-def test_hints_about_functions_name_no_argument_that_exists(name):
-    assert not set(FUNCTION_ARGUMENTS[name]) & set(inspect.signature(getattr(slm, name)).parameters)
+@pytest.mark.parametrize("where", ARGUMENTS)
+def test_hints_about_arguments_name_none_that_exists(where):
+    found = functions_of(where)
+    assert found
+    for function in found:
+        taken = {*inspect.signature(function).parameters}
+        if where == "fit.update":
+            taken = taken - {"subset"} | {*inspect.signature(slm.lmer).parameters}
+        assert not set(ARGUMENTS[where]) & taken
 
 
-@pytest.mark.parametrize("cls", [slm.MixedModelFit, slm.LinearMixedModel, slm.FittedModel])
+def test_the_hints_of_a_method_are_its_own_and_those_of_all():
+    assert set(advice("fit.evaluate")) == {"par", *ARGUMENTS["fit.*"]}
+    assert advice("lmer") == ARGUMENTS["lmer"]
+    assert advice("plots.qq") == ARGUMENTS["plots.*"]
+
+
+@pytest.mark.parametrize(
+    "cls", [slm.MixedModelFit, slm.LinearMixedModel, slm.FittedModel, slm.MixedLM, MixedLMResults, Plots]
+)
 def test_every_public_method_refuses_an_unknown_argument_by_its_own_name(cls):
     names = [n for n, f in inspect.getmembers(cls) if inspect.isfunction(f) or inspect.ismethod(f)]
     names = [n for n in names if not n.startswith("_")]
-    assert len(names) >= 4
+    assert len(names) >= 2
     for name in names:
-        if name not in ("conf_int", "update"):
+        takes = inspect.signature(getattr(cls, name)).parameters.values()
+        if not any(p.kind is p.VAR_KEYWORD for p in takes):
             with pytest.raises(TypeError, match=rf"^{name}\(\) has no argument 'zzz'; "):
                 getattr(cls, name)(None, zzz=1)
 
@@ -255,3 +271,53 @@ def test_type_checkers_see_every_public_name():
     seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert seen == set(slm.__all__) - {"__version__"}
     assert Path(slm.__file__).with_name("py.typed").is_file()
+
+
+def files_of(error):
+    """Return the files of the package in the traceback of an error, from the call to the place."""
+    package, files = Path(slm.__file__).parent, [Path(f.filename) for f in traceback.extract_tb(error.__traceback__)]
+    return [file.relative_to(package).as_posix() for file in files if package in file.parents]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: slm.lmer("y ~ 1 + (1 | g)", {}, REML=False),
+        lambda m: m.predict(se_fit=True),
+        lambda m: m.coef("Batch"),
+        lambda m: slm.LinearMixedModel.from_formula("y ~ 1 + (1 | g)", {}, reml=False),
+    ],
+)
+def test_a_refused_call_is_refused_where_it_stands(fit, call):
+    with pytest.raises(TypeError) as info:
+        call(fit)
+    assert files_of(info.value.with_traceback(info.tb)) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "first"),
+    [
+        (lambda m: slm.lmer("Yield ~ nope + (1 | Batch)", slm.load_dataset("dyestuff")), "api/model.py"),
+        (lambda m: m.summary(ddf="nope"), "api/fit.py"),
+        (lambda m: m.tidy(ddf="nope"), "api/components.py"),
+        (lambda m: m.t_test(None), "api/inference.py"),
+        (lambda m: m.conf_int(alpha=0.1), "api/inference.py"),
+        (lambda m: m.plot.qq("nope"), "report/plots/collection.py"),
+    ],
+)
+def test_tracebacks_go_straight_to_the_fault(fit, call, first):
+    with pytest.raises((ParameterError, DataError, TypeError)) as info:
+        call(fit)
+    files = files_of(info.value.with_traceback(info.tb))
+    assert files[0] == first
+    assert sum(name.startswith("hints/") for name in files) <= 1
+
+
+def test_an_error_of_ones_own_keeps_its_text_and_cause(fit):
+    def statistic(replicate):
+        raise TypeError("mine") from ValueError("below")
+
+    with pytest.raises(TypeError, match=r"^mine$") as info:
+        fit.bootstrap(2, seed=1, statistic=statistic, progress=False)
+    assert isinstance(info.value.__cause__, ValueError)
+    assert info.traceback[-1].name == "statistic"
