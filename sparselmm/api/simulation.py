@@ -15,12 +15,13 @@ from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.data import Design, build_design
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.formula import parse_formula
+from sparselmm.formula.nodes import Expression, Name
 from sparselmm.hints.refusal import hinted
 from sparselmm.inference.predict.new_rows import design_rows
 from sparselmm.inference.predict.simulate import Draws, count, named_values, positive
 from sparselmm.inference.predict.simulate import simulate as draw
 
-STAND_IN = "_response_to_simulate"
+STAND_IN = Expression(Name("_response_to_simulate"))
 
 
 @hinted("simulate")

@@ -26,7 +26,7 @@ from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.data.tables.labels import check_order
 from sparselmm.data.tables.levels import check_names, check_numbers
 from sparselmm.exceptions import DataError, DataWarning, Message, ParameterError, warn_user
-from sparselmm.formula.algebra import TermList, read_terms
+from sparselmm.formula.algebra import TermList
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Name, names
 from sparselmm.formula.spec import ModelSpec
@@ -100,7 +100,7 @@ def build_design(
     if len(frame) == 0:
         raise DataError("the data have no rows")
     evaluator = Evaluator(frame, context, {})
-    fixed, sides = read_terms(spec.fixed), [read_terms(term.lhs) for term in spec.random]
+    fixed, sides = spec.fixed, [term.lhs for term in spec.random]
     own = evaluator.variable(spec.response) if response is None else response
     y = numeric(own, f"the response {spec.response}")
     inputs = _gather(spec, evaluator, [fixed, *sides], y, (weights, offset))
@@ -129,8 +129,8 @@ def _gather(
     """Evaluate everything the model uses on all rows, as R does before it drops any."""
     frame, (weights, offset) = evaluator.frame, given
     texts = dict.fromkeys(text for terms in sides for term in terms.terms for text in term)
-    variables = {text: evaluator.variable(text) for text in texts}
-    factors = {text: evaluator.grouping(text) for term in spec.random for text in term.grouping}
+    variables: dict[str, Value] = {text: evaluator.variable(text) for text in texts}
+    factors: dict[str, Factor] = {text: evaluator.grouping(text) for term in spec.random for text in term.grouping}
     offsets = [numeric(evaluator.variable(text), f"offset({text})") for text in spec.offsets]
     shift = _vector(offset, "offset", frame)
     if shift is not None:
@@ -203,7 +203,7 @@ def _warned(messages: Iterable[Message]) -> list[Message]:
 def _fixed_matrix(
     spec: ModelSpec, values: dict[str, Value], n: int, contrasts: Mapping[str, Any] | None
 ) -> tuple[FloatArray, MatrixEncoding]:
-    terms = read_terms(spec.fixed)
+    terms = spec.fixed
     asked = check_contrasts(contrasts)
     present = {variable for term in terms.terms for variable in term}
     for name in asked:
@@ -223,7 +223,7 @@ def _random_terms(
 ) -> tuple[tuple[TermEncoding, ...], tuple[GroupedTerm, ...]]:
     """Return the random terms by decreasing number of levels, ties in formula order."""
     groupings: dict[tuple[str, ...], tuple[GroupingEncoding, IntArray]] = {}
-    matrices: dict[str, tuple[MatrixEncoding, FloatArray]] = {}
+    matrices: dict[TermList, tuple[MatrixEncoding, FloatArray]] = {}
     rules, titles = RULES[spec.rules], dict(spec.spellings)
     for term, side in zip(spec.random, sides):
         if term.grouping not in groupings:

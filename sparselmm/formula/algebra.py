@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 from sparselmm.exceptions import FormulaError
 from sparselmm.formula.grammar import parse_expression
-from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, render
+from sparselmm.formula.nodes import Binary, Call, Expression, Name, Node, Number, Paren, Text, Unary, render, sum_of
 
-Term = tuple[str, ...]
+Term = tuple[Expression, ...]
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,31 @@ class TermList:
     ----------
     intercept : bool
         Whether a constant is among them.
-    terms : tuple of tuple of str
-        Each term as its variables (expressions in Python spelling).
+    terms : tuple of tuple of Expression
+        Each term as its variables.
     """
 
     intercept: bool
     terms: tuple[Term, ...]
 
+    @property
+    def node(self) -> Node:
+        """The formula as a tree."""
+        constant = Number(1.0, "1") if self.intercept else Number(0.0, "0")
+        return sum_of([constant, *(reduce(_interaction, map(_operand, term)) for term in self.terms)])
+
     def __str__(self) -> str:
-        products = (":".join(map(_as_operand, term)) for term in self.terms)
-        return " + ".join(["1" if self.intercept else "0", *products])
+        return render(self.node)
 
 
-def _as_operand(variable: str) -> str:
+def _interaction(left: Node, right: Node) -> Node:
+    return Binary(":", left, right)
+
+
+def _operand(variable: Expression) -> Node:
     """Wrap a comparison or the like in parentheses, so that ``:`` and ``+`` bind as they should."""
-    return variable if isinstance(parse_expression(variable), Name | Call) else f"({variable})"
+    node = variable.node
+    return node if isinstance(node, Name | Call) else Paren(node)
 
 
 class _Expander:
@@ -43,7 +53,7 @@ class _Expander:
     def __init__(self) -> None:
         self.intercept = True
         self.adding = True
-        self.order: dict[str, int] = {}
+        self.order: dict[Expression, int] = {}
 
     def expand(self, node: Node) -> list[Term]:
         match node:
@@ -102,9 +112,9 @@ class _Expander:
             raise FormulaError(
                 "'.' stands for all other columns and is allowed only in the fixed part of a model with data"
             )
-        text = render(node)
-        self.order.setdefault(text, len(self.order))
-        return [(text,)]
+        expression = Expression(node)
+        self.order.setdefault(expression, len(self.order))
+        return [(expression,)]
 
 
 class _PatsyExpander(_Expander):
@@ -119,7 +129,7 @@ class _PatsyExpander(_Expander):
 
 
 def _unique(terms: list[Term]) -> list[Term]:
-    first: dict[frozenset[str], Term] = {}
+    first: dict[frozenset[Expression], Term] = {}
     for term in terms:
         first.setdefault(frozenset(term), term)
     return list(first.values())

@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from sparselmm.exceptions import FormulaError, UnsupportedError
 from sparselmm.formula.algebra import TermList, expand_terms
-from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, render, walk
+from sparselmm.formula.nodes import Binary, Call, Expression, Name, Node, Number, Paren, Text, Unary, render, walk
 from sparselmm.formula.spec import RandomTerm
 
 STRUCTURES = ("us", "diag")
@@ -26,7 +26,7 @@ class Bar:
     op: str
     grouping: Node
     structure: str
-    source: str
+    source: Expression
 
 
 @dataclass
@@ -61,7 +61,7 @@ def _strip(node: Node, parts: Parts, top: bool = False) -> Node | None:
     """Move bars and offsets from the tree into ``parts``; return what is left."""
     inner = unwrap(node)
     if is_bar(inner) and (top or isinstance(node, Paren)):
-        parts.bars.append(_bar(inner, "us", f"({render(inner)})"))
+        parts.bars.append(_bar(inner, "us", Expression(Paren(inner))))
         return None
     match node:
         case Paren(child):
@@ -109,7 +109,7 @@ def _refuse_special(node: Node, what: str) -> None:
             raise FormulaError(f"{render(part)} cannot {what}")
 
 
-def _bar(node: Binary, structure: str, source: str) -> Bar:
+def _bar(node: Binary, structure: str, source: Expression) -> Bar:
     for part in chain(walk(node.left), walk(node.right)):
         if is_bar(part):
             raise FormulaError(
@@ -121,7 +121,7 @@ def _bar(node: Binary, structure: str, source: str) -> Bar:
 
 
 def _structured(node: Call) -> Bar:
-    source = render(node)
+    source = Expression(node)
     first = node.args[0]
     if node.func in PLANNED_STRUCTURES:
         raise UnsupportedError(
@@ -157,7 +157,7 @@ def _truth(node: Node, source: str) -> bool:
 class _Group:
     """One grouping factor: the variables that interact, and lme4's label."""
 
-    factors: tuple[str, ...]
+    factors: tuple[Expression, ...]
     label: str
 
 
@@ -174,9 +174,7 @@ def random_terms(bar: Bar) -> list[RandomTerm]:
     groups = _expand_grouping(bar.grouping, bar.source)
     sides = _split_double_bar(lhs) if bar.op == "||" else [lhs]
     return [
-        RandomTerm(str(side), group.factors, bar.structure, group.label, bar.source)
-        for side in sides
-        for group in groups
+        RandomTerm(side, group.factors, bar.structure, group.label, bar.source) for side in sides for group in groups
     ]
 
 
@@ -200,10 +198,10 @@ def _expand_grouping(node: Node, source: str) -> list[_Group]:
                 f"{render(node)} is not a grouping factor in {source}; use columns joined by : / * + or a call"
             )
         case Name(name):
-            return [_Group((render(node),), name)]
+            return [_Group((Expression(node),), name)]
         case _:
-            text = render(node)
-            return [_Group((text,), text)]
+            expression = Expression(node)
+            return [_Group((expression,), expression)]
 
 
 def _combine_groups(op: str, left: list[_Group], right: list[_Group], source: str) -> list[_Group]:

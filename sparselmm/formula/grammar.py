@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from sparselmm.exceptions import FormulaError
-from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, sum_of
+from sparselmm.formula.nodes import Binary, Call, Expression, Name, Node, Number, Paren, Text, Unary, sum_of
 from sparselmm.formula.tokens import Token, error_at, tokenize
 
 # R's own table, loosest first; ** reads as ^
@@ -121,15 +121,19 @@ class _Reader:
         return Call(name.value, tuple(args), tuple(kwargs), start=name.start, end=end)
 
 
-@lru_cache(maxsize=1024)
 def parse_expression(source: str) -> Node:
-    """Return the syntax tree of a formula or expression.
+    """Return the syntax tree of a formula or expression; an `Expression` has its own.
 
     Raises
     ------
     FormulaError
         With a line pointing at the place that cannot be read.
     """
+    return source.node if isinstance(source, Expression) else _read(source)
+
+
+@lru_cache(maxsize=1024)
+def _read(source: str) -> Node:
     reader = _Reader(source)
     if len(reader.tokens) > MAX_TOKENS:
         raise FormulaError(f"the formula has {len(reader.tokens)} words and signs; at most {MAX_TOKENS} can be read")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Self
 
 PLAIN_NAME = re.compile(r"(?:[^\W\d]|\.(?!\d))[\w.]*\Z")
 _LONG_SUM = 64
@@ -74,6 +75,35 @@ class Call(Node):
     func: str
     args: tuple[Node, ...]
     kwargs: tuple[tuple[str, Node], ...]
+
+
+class Expression(str):
+    """An expression of a formula: its text in Python's spelling, by which it is known, and the tree behind it.
+
+    Attributes
+    ----------
+    node : Node
+        The tree; it needs not be read from the text again.
+
+    Examples
+    --------
+    >>> x = Expression(Binary("^", Name("x"), Number(2.0, "2")))
+    >>> x, x.node.op
+    ('x ** 2', '^')
+    """
+
+    __slots__ = ("node",)
+    node: Node
+
+    def __new__(cls, node: Node) -> Self:
+        """Return the expression of a tree."""
+        made = super().__new__(cls, render(node))
+        made.node = node
+        return made
+
+    def __getnewargs__(self) -> tuple[Node]:  # type: ignore[override]
+        """Return what a copy is made from."""
+        return (self.node,)
 
 
 def sum_of(nodes: Sequence[Node]) -> Node:

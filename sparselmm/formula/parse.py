@@ -6,10 +6,24 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from sparselmm.exceptions import FormulaError
-from sparselmm.formula.algebra import expand_terms
+from sparselmm.formula.algebra import TermList, expand_terms
 from sparselmm.formula.bars import is_bar, random_terms, split_parts, unwrap
 from sparselmm.formula.grammar import parse_expression
-from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, names, render, sum_of, walk
+from sparselmm.formula.nodes import (
+    Binary,
+    Call,
+    Expression,
+    Name,
+    Node,
+    Number,
+    Paren,
+    Text,
+    Unary,
+    names,
+    render,
+    sum_of,
+    walk,
+)
 from sparselmm.formula.spec import ModelSpec
 
 _COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
@@ -35,7 +49,7 @@ def parse_formula(formula: str, columns: Sequence[str] | None = None) -> ModelSp
     Examples
     --------
     >>> spec = parse_formula("log(y) ~ x*f + (1 | a/b)")
-    >>> spec.fixed
+    >>> str(spec.fixed)
     '1 + x + f + x:f'
     >>> [term.label for term in spec.random]
     ['b:a', 'a']
@@ -58,19 +72,19 @@ def _parse(formula: str, columns: tuple[str, ...] | None) -> ModelSpec:
             f"No random effects terms in the formula {formula.strip()!r}: add at least one, for example (1 | group)"
         )
     if parts.fixed is None:
-        fixed = "1"
+        fixed = TermList(True, ())
     else:
         taken = set(names(response))
-        fixed = str(expand_terms(substitute_dot(parts.fixed, _all_columns(columns, taken))))
+        fixed = expand_terms(substitute_dot(parts.fixed, _all_columns(columns, taken)))
     random = tuple(term for bar in parts.bars for term in random_terms(bar))
     for term in random:
         if render(unwrap(response)) in term.grouping:
             raise FormulaError(f"the grouping factor of {term.source} is the response; group by another column")
     return ModelSpec(
-        response=render(response),
+        response=Expression(response),
         fixed=fixed,
         random=random,
-        offsets=tuple(render(offset) for offset in parts.offsets),
+        offsets=tuple(map(Expression, parts.offsets)),
         source=formula.strip(),
     )
 

@@ -1,8 +1,11 @@
-"""What the user wrote: a parsed formula without any data in it."""
+"""What the user wrote: the trees of a formula, without any data in them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from sparselmm.formula.algebra import TermList
+from sparselmm.formula.nodes import Expression
 
 
 @dataclass(frozen=True)
@@ -11,25 +14,24 @@ class RandomTerm:
 
     Attributes
     ----------
-    lhs : str
-        Left side of the bar as a one-sided formula in formulaic's spelling with an
-        explicit intercept decision, for example ``"1 + Days"`` or ``"0 + f"``.
-    grouping : tuple of str
+    lhs : TermList
+        Left side of the bar, which prints as ``1 + Days`` or ``0 + f``.
+    grouping : tuple of Expression
         Expressions whose interaction is the grouping factor, outermost last as lme4
         labels them: ``(1 | a/b)`` gives ``("b", "a")`` and ``("a",)``.
     structure : str
         Key of the covariance structure (``"us"``, ``"diag"``, ``"homdiag"``).
     label : str
         The grouping label as lme4 prints it, for example ``"b:a"``.
-    source : str
-        The bar as the user wrote it, for messages.
+    source : Expression
+        The bar as the user wrote it.
     """
 
-    lhs: str
-    grouping: tuple[str, ...]
+    lhs: TermList
+    grouping: tuple[Expression, ...]
     structure: str
     label: str
-    source: str
+    source: Expression
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,13 @@ class ModelSpec:
 
     Attributes
     ----------
-    response : str
-        Response expression in Python spelling, for example ``"log(y)"``.
-    fixed : str
-        Fixed part as a one-sided formula in formulaic's spelling with an explicit
-        intercept decision (``"1 + x + x:f"``; ``"0"`` for p = 0).
+    response : Expression
+        For example ``log(y)``.
+    fixed : TermList
+        Fixed part, which prints as ``1 + x + x:f`` (``0`` for p = 0).
     random : tuple of RandomTerm
         Terms in formula order, ``||``, ``/``, ``*`` and ``+`` already expanded.
-    offsets : tuple of str
+    offsets : tuple of Expression
         Expressions of ``offset(...)`` terms.
     source : str
         The formula as given.
@@ -55,10 +56,10 @@ class ModelSpec:
         Names of variables, by their text, where these differ.
     """
 
-    response: str
-    fixed: str
+    response: Expression
+    fixed: TermList
     random: tuple[RandomTerm, ...]
-    offsets: tuple[str, ...]
+    offsets: tuple[Expression, ...]
     source: str
     rules: str = "R"
     spellings: tuple[tuple[str, str], ...] = ()

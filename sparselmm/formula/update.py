@@ -5,18 +5,23 @@ from __future__ import annotations
 from sparselmm.exceptions import FormulaError
 from sparselmm.formula.algebra import TermList, expand_terms
 from sparselmm.formula.bars import Bar, is_bar, random_terms, split_parts, unwrap
-from sparselmm.formula.nodes import Binary, Call, Name, Node, Paren, Unary, render
+from sparselmm.formula.nodes import Binary, Call, Name, Node, Paren, Unary, render, sum_of
 from sparselmm.formula.parse import split_sides
 from sparselmm.formula.spec import ModelSpec
 
 _MARK = "random term "
 
 
+def sides_of(spec: ModelSpec) -> tuple[Node, Node]:
+    """Return the response and the right side of a formula of the same model."""
+    bars = dict.fromkeys(term.source for term in spec.random)
+    offsets = [Call("offset", (offset.node,), ()) for offset in spec.offsets]
+    return spec.response.node, sum_of([spec.fixed.node, *offsets, *(bar.node for bar in bars)])
+
+
 def render_spec(spec: ModelSpec) -> str:
     """Return a formula that parses to the same model."""
-    bars = dict.fromkeys(term.source for term in spec.random)
-    parts = [spec.fixed, *(f"offset({offset})" for offset in spec.offsets), *bars]
-    return f"{spec.response} ~ {' + '.join(parts)}"
+    return " ~ ".join(map(render, sides_of(spec)))
 
 
 def update_formula(old: ModelSpec | str, new: str) -> str:
@@ -42,7 +47,7 @@ def update_formula(old: ModelSpec | str, new: str) -> str:
     """
     if not isinstance(new, str):
         raise FormulaError(f"the new formula must be a text such as '. ~ . - x', not {type(new).__name__}")
-    old_lhs, old_rhs = split_sides(render_spec(old) if isinstance(old, ModelSpec) else old)
+    old_lhs, old_rhs = sides_of(old) if isinstance(old, ModelSpec) else split_sides(old)
     text = new.strip()
     new_lhs, new_rhs = split_sides(f". {text}" if text.startswith("~") else text)
     response = render(_replace_dot(new_lhs, old_lhs))

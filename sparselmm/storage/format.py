@@ -27,6 +27,7 @@ from sparselmm.data.encoding.encoding import EncodingSpec, TermEncoding
 from sparselmm.data.encoding.grouping import GroupingEncoding
 from sparselmm.data.encoding.matrices import Block, MatrixEncoding
 from sparselmm.exceptions import DataError, Message, UnsupportedError
+from sparselmm.formula.algebra import TermList, read_terms
 from sparselmm.formula.spec import ModelSpec, RandomTerm
 from sparselmm.likelihood.result import TermCovariance, VarCorr
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
@@ -43,6 +44,7 @@ RECORDS: dict[str, type[Any]] = {
 }  # fmt: skip
 RECORDS["Basis"] = FixedTransform  # its name in format 1
 _TAGS = {cls: name for name, cls in RECORDS.items()}
+_TERM_LISTS = ((ModelSpec, "fixed"), (RandomTerm, "lhs"))  # written as texts
 _ARRAY_KINDS = "biuf"
 _SMALL = 8
 
@@ -74,6 +76,8 @@ class _Writer:
             return {"tuple": [self.encode(v, where) for v in value]}
         if isinstance(value, Mapping):
             return {"dict": [[self.encode(k, where), self.encode(v, f"{where}[{k!r}]")] for k, v in value.items()]}
+        if isinstance(value, TermList):
+            return str(value)
         if type(value) in _TAGS:
             name = _TAGS[type(value)]
             return {"record": name, "fields": {f.name: self.encode(getattr(value, f.name), f"{name}.{f.name}")
@@ -127,7 +131,8 @@ class _Reader:
             return frozen(np.array(value["array"], dtype=_plain_dtype(value["dtype"])))
         if "record" in value:
             cls = RECORDS[value["record"]]
-            return cls(**{name: self.decode(v) for name, v in value["fields"].items()})
+            fields = {name: self.decode(v) for name, v in value["fields"].items()}
+            return cls(**{k: read_terms(v) if (cls, k) in _TERM_LISTS else v for k, v in fields.items()})
         return self._index(value)
 
     def _index(self, value: dict[str, Any]) -> pd.Index:

@@ -24,7 +24,7 @@ from sparselmm.doors.mixedlm.patsy import patsy_spec, read_formulas
 from sparselmm.doors.mixedlm.translation import Members, Translation, check_length, na_action, positions
 from sparselmm.exceptions import DataError, FormulaError, ParameterError, UnsupportedError
 from sparselmm.formula import ModelSpec
-from sparselmm.formula.algebra import TermList, expand_terms
+from sparselmm.formula.algebra import Term, TermList, expand_terms
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Call, Name, render
 from sparselmm.likelihood.problem import Problem
@@ -169,7 +169,7 @@ def _component(name: str, formula: str, outer: str, evaluator: Evaluator) -> _Co
     """Return a variance component: levels of factors within groups, with an effect per column of the rest."""
     what = f"the variance component {name!r} ({formula})"
     side = _terms(formula)
-    terms: list[tuple[str, ...]] = [*([()] if side.intercept else []), *side.terms]
+    terms: list[Term] = [*([()] if side.intercept else []), *side.terms]
     split = [_split(term, evaluator) for term in terms]
     if not split:
         raise FormulaError(f"{what} has no columns")
@@ -188,7 +188,7 @@ def _component(name: str, formula: str, outer: str, evaluator: Evaluator) -> _Co
     return _Component(f"({lhs} | {grouping})" if one else f"diag({lhs} | {grouping}, hom=TRUE)", factors)
 
 
-def _split(term: tuple[str, ...], evaluator: Evaluator) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _split(term: Term, evaluator: Evaluator) -> tuple[Term, Term]:
     """Return the factors and the other variables of a term."""
     factors = tuple(v for v in term if isinstance(evaluator.variable(v), Factor))
     return factors, tuple(v for v in term if v not in factors)

@@ -123,9 +123,9 @@ def patsy_spec(text: str, formulas: Formulas, columns: Sequence[str]) -> ModelSp
     spec = parse_formula(text, columns)
     part = split_parts(split_sides(formulas.fixed)[1]).fixed
     if part is not None and not any(isinstance(n, Name) and n.name == "." for n in walk(part)):
-        spec = replace(spec, fixed=str(terms_as_written(part)))
+        spec = replace(spec, fixed=terms_as_written(part))
     if formulas.effects is not None:
-        first = replace(spec.random[0], lhs=str(terms_as_written(parse_expression(formulas.effects))))
+        first = replace(spec.random[0], lhs=terms_as_written(parse_expression(formulas.effects)))
         spec = replace(spec, random=(first, *spec.random[1:]))
     return replace(spec, rules="patsy", spellings=tuple(formulas.names.items()))
 

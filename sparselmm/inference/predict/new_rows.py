@@ -19,7 +19,7 @@ from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, FormulaError, ParameterError
 from sparselmm.formula import parse_formula
-from sparselmm.formula.algebra import TermList, read_terms
+from sparselmm.formula.algebra import TermList
 from sparselmm.inference.predict.error_variance import MatrixPart, Part, TermPart
 
 NO_EFFECTS = ("~0", "~-1", "na")
@@ -105,14 +105,14 @@ def select_effects(re_form: Any, encoding: EncodingSpec | None, sizes: tuple[int
     if not re_form.strip().startswith("~"):
         raise ParameterError(f"re_form must be None, '~0' or a one-sided formula such as '~(1 | g)', not {re_form!r}")
     asked = parse_formula(f"y {re_form.strip()}")
-    if asked.fixed not in ("0", "1") or asked.offsets:
+    if asked.fixed.terms or asked.offsets:
         raise FormulaError(f"re_form {re_form!r} may hold random terms only, such as '~(1 | g)'")
     for term in asked.random:
         same = [i for i, t in enumerate(encoding.terms) if set(t.grouping.factors) == set(term.grouping)]
         if not same:
             labels = ", ".join(dict.fromkeys(t.label for t in encoding.terms))
             raise FormulaError(f"re_form: the model has no random term for {term.label!r}; it has: {labels}")
-        for position, found in _columns_asked(read_terms(term.lhs), [encoding.terms[i] for i in same], term.source):
+        for position, found in _columns_asked(term.lhs, [encoding.terms[i] for i in same], term.source):
             chosen[same[position]][found] = True
     return chosen
 

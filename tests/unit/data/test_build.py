@@ -354,7 +354,7 @@ def test_two_names_for_the_same_groups_are_reported(data):
 
 def test_formulas_with_thousands_of_terms_are_read():
     columns = ["y", "g", *(f"x{i}" for i in range(3000))]
-    assert parse_formula("y ~ . - g + (1|g)", columns).fixed.count("x") == 3000
-    assert parse_formula(f"y ~ {' + '.join(columns[2:])} + (1|g)").fixed.count("x") == 3000
+    assert str(parse_formula("y ~ . - g + (1|g)", columns).fixed).count("x") == 3000
+    assert str(parse_formula(f"y ~ {' + '.join(columns[2:])} + (1|g)").fixed).count("x") == 3000
     with pytest.raises(FormulaError, match="nests too many"):
         parse_formula("y ~ " + "(" * 5000 + "x" + ")" * 5000 + " + (1|g)")

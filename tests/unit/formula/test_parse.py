@@ -10,7 +10,7 @@ from sparselmm.formula import parse_formula, render_spec, update_formula
 
 
 def random(rhs, columns=None):
-    return [(t.lhs, t.label, t.structure) for t in parse_formula(f"y ~ {rhs}", columns).random]
+    return [(str(t.lhs), t.label, t.structure) for t in parse_formula(f"y ~ {rhs}", columns).random]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def random(rhs, columns=None):
     ],
 )
 def test_fixed_part(rhs, fixed):
-    assert parse_formula(f"y ~ {rhs}").fixed == fixed
+    assert str(parse_formula(f"y ~ {rhs}").fixed) == fixed
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_response(formula, response):
 def test_offsets_are_collected():
     spec = parse_formula("y ~ offset(z) + x + offset(log(w)) + (1|g)")
     assert spec.offsets == ("z", "log(w)")
-    assert spec.fixed == "1 + x"
+    assert str(spec.fixed) == "1 + x"
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,11 @@ def test_offsets_are_collected():
     ],
 )
 def test_dot_is_every_other_column(rhs, fixed):
-    assert parse_formula(f"log(y) ~ {rhs}", ["y", "x", "f", "g"]).fixed == fixed
+    assert str(parse_formula(f"log(y) ~ {rhs}", ["y", "x", "f", "g"]).fixed) == fixed
 
 
 def test_dot_quotes_odd_names():
-    assert parse_formula("y ~ . + (1|g)", ["y", "my col", "g"]).fixed == "1 + `my col` + g"
+    assert str(parse_formula("y ~ . + (1|g)", ["y", "my col", "g"]).fixed) == "1 + `my col` + g"
 
 
 @pytest.mark.parametrize(
@@ -305,4 +305,4 @@ def test_tokens_are_not_python():
 def test_quoted_names_are_names():
     spec = parse_formula('Q("my y") ~ x + . + (1 | g)', ["my y", "x", "z", "g"])
     assert spec.response == "Q('my y')"
-    assert spec.fixed == "1 + x + z + g"
+    assert str(spec.fixed) == "1 + x + z + g"
