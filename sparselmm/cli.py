@@ -287,8 +287,8 @@ def _compare(arguments: argparse.Namespace) -> tuple[int, str]:
 
 def _write_script(arguments: argparse.Namespace) -> tuple[int, str]:
     from sparselmm.compare_r import ExchangeTable, RModel, write_r_script
+    from sparselmm.data.formulas import parse_formula
     from sparselmm.exceptions import DataError
-    from sparselmm.formula import parse_formula
 
     parse_formula(arguments.formula)
     frame = _data(arguments)

@@ -14,10 +14,10 @@ from sparselmm._typing import IntArray
 from sparselmm.api.estimates import Estimates
 from sparselmm.data import build_design
 from sparselmm.data.design import GroupedTerm
+from sparselmm.data.formulas import parse_formula
 from sparselmm.data.tables.columns import Factor
 from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import DesignError, Message, ParameterError, SparseLMMWarning
-from sparselmm.formula import parse_formula
 from sparselmm.hints.names import refuse_file_name
 from sparselmm.hints.refusal import hinted
 from sparselmm.inference.diagnose.audit import Audit, audit, forecast

@@ -13,11 +13,12 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.api.estimates import Estimates
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula, update_formula
 from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.labels import check_order
 from sparselmm.data.tables.subset import take_subset
 from sparselmm.exceptions import DataError, ParameterError
-from sparselmm.formula import ModelSpec, parse_formula, update_formula
+from sparselmm.formula import ModelSpec
 from sparselmm.hints.names import check_choice, refuse_file_name
 from sparselmm.hints.refusal import refuse_names, refuse_unknown
 from sparselmm.likelihood.criterion import Criterion, criterion_for

@@ -13,8 +13,8 @@ import pandas as pd
 from sparselmm.covariance import make_structure
 from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.data import Design, build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.data.tables.frame import Frame, as_frame
-from sparselmm.formula import parse_formula
 from sparselmm.formula.nodes import Expression, Name
 from sparselmm.hints.refusal import hinted
 from sparselmm.inference.predict.new_rows import design_rows

@@ -4,7 +4,7 @@ from sparselmm.covariance.base import CovarianceStructure
 from sparselmm.covariance.centred import Centred
 from sparselmm.covariance.diagonal import Diagonal
 from sparselmm.covariance.homogeneous import HomogeneousDiagonal
-from sparselmm.covariance.registry import STRUCTURES, make_structure
+from sparselmm.covariance.registry import STRUCTURES, Kind, make_structure
 from sparselmm.covariance.unstructured import Unstructured
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "CovarianceStructure",
     "Diagonal",
     "HomogeneousDiagonal",
+    "Kind",
     "Unstructured",
     "make_structure",
 ]

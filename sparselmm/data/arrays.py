@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sparselmm._typing import AnyArray, FloatArray, frozen
+from sparselmm.covariance import STRUCTURES
 from sparselmm.data.assemble import RowData, assemble, check_weights
 from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm, is_ones_column, ones_column
 from sparselmm.data.encoding.transforms import Columns, Value
@@ -155,7 +156,7 @@ def _from_dict(options: dict[str, Any], i: int) -> DesignTerm:
         extra = f"; unknown: {', '.join(map(str, unknown))}" if unknown else ""
         raise ParameterError(f"random term {i} needs either 'groups' (with 'Z') or 'matrix' (with 'k'){extra}")
     name = str(options.get("name") or getattr(options.get("groups"), "name", None) or f"g{i}")
-    structure = str(options.get("structure", "us"))
+    structure = str(options.get("structure", STRUCTURES.default))
     return (_from_matrix if "matrix" in options else _from_groups)(options, name, structure)
 
 

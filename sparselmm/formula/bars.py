@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeGuard
 
 from sparselmm.exceptions import FormulaError, UnsupportedError
 from sparselmm.formula.algebra import TermList, expand_terms
 from sparselmm.formula.nodes import Binary, Call, Expression, Name, Node, Number, Paren, Text, Unary, render, walk
-from sparselmm.formula.spec import RandomTerm
+from sparselmm.formula.spec import RandomTerm, Structures
 
-STRUCTURES = ("us", "diag")
-PLANNED_STRUCTURES = frozenset(
-    ["cs", "ar1", "homcs", "hetar1", "toep", "homtoep", "ou", "exp", "gau", "mat", "rr", "propto", "equalto"]
-)
 _BARS = ("|", "||")
 
 
@@ -33,6 +30,7 @@ class Bar:
 class Parts:
     """What a right-hand side consists of: fixed part, bars and offsets."""
 
+    structures: Structures
     fixed: Node | None = None
     bars: list[Bar] = field(default_factory=list)
     offsets: list[Node] = field(default_factory=list)
@@ -50,9 +48,9 @@ def unwrap(node: Node) -> Node:
     return node
 
 
-def split_parts(node: Node) -> Parts:
+def split_parts(node: Node, structures: Structures) -> Parts:
     """Return the bars and offsets found anywhere in a right-hand side, and the rest."""
-    parts = Parts()
+    parts = Parts(structures)
     parts.fixed = _strip(unwrap(node) if is_bar(unwrap(node)) else node, parts, top=True)
     return parts
 
@@ -61,7 +59,7 @@ def _strip(node: Node, parts: Parts, top: bool = False) -> Node | None:
     """Move bars and offsets from the tree into ``parts``; return what is left."""
     inner = unwrap(node)
     if is_bar(inner) and (top or isinstance(node, Paren)):
-        parts.bars.append(_bar(inner, "us", Expression(Paren(inner))))
+        parts.bars.append(_bar(inner, parts.structures.default, Expression(Paren(inner))))
         return None
     match node:
         case Paren(child):
@@ -85,7 +83,7 @@ def _strip(node: Node, parts: Parts, top: bool = False) -> Node | None:
             parts.offsets.append(args[0])
             return None
         case Call(_, args, _) if args and is_bar(args[0]) and node.func != "I":
-            parts.bars.append(_structured(node))
+            parts.bars.append(_structured(node, parts.structures))
             return None
         case Unary():
             _refuse_special(node.operand, f"follow {node.op!r}")
@@ -120,17 +118,17 @@ def _bar(node: Binary, structure: str, source: Expression) -> Bar:
     return Bar(node.left, node.op, node.right, structure, source)
 
 
-def _structured(node: Call) -> Bar:
+def _structured(node: Call, structures: Structures) -> Bar:
     source = Expression(node)
-    first = node.args[0]
-    if node.func in PLANNED_STRUCTURES:
+    first, available = node.args[0], structures.in_formulas()
+    if node.func in structures.planned and node.func not in available:
         raise UnsupportedError(
             f"the covariance structure {node.func}() in {source} is not yet supported; "
-            f"available: {', '.join(STRUCTURES)}"
+            f"available: {', '.join(available)}"
         )
-    if node.func not in STRUCTURES:
+    if node.func not in available:
         raise FormulaError(
-            f"{node.func}() in {source} is not a covariance structure; available: {', '.join(STRUCTURES)}"
+            f"{node.func}() in {source} is not a covariance structure; available: {', '.join(available)}"
             f" (a bar inside any other function is not a random term)"
         )
     if not is_bar(first):
@@ -138,19 +136,31 @@ def _structured(node: Call) -> Bar:
     bar = _bar(first, node.func, source)
     if bar.op == "||":
         raise FormulaError(f"{source}: use a single bar inside {node.func}(); '||' splits the term by itself")
-    options = dict(node.kwargs)
-    if len(node.args) > 1 or set(options) - {"hom"} or (options and node.func != "diag"):
-        raise FormulaError(f"{source}: the only option is hom=TRUE or hom=FALSE, of diag()")
-    if "hom" in options and _truth(options["hom"], source):
-        return Bar(bar.lhs, bar.op, bar.grouping, "homdiag", source)
+    given, known = dict(node.kwargs), structures.options(node.func)
+    if len(node.args) > 1 or set(given) - set(known):
+        raise FormulaError(f"{source}: {_all_options(structures)}")
+    for name, value in given.items():
+        bar = replace(bar, structure=_meant(name, value, known[name], source))
     return bar
 
 
-def _truth(node: Node, source: str) -> bool:
-    value = {"TRUE": True, "True": True, "T": True, "FALSE": False, "False": False, "F": False}.get(render(node))
-    if value is None:
-        raise FormulaError(f"{source}: hom must be TRUE or FALSE, not {render(node)}")
-    return value
+def _all_options(structures: Structures) -> str:
+    """Return the sentence that says what options there are."""
+    each = [
+        f"{' or '.join(f'{name}={value}' for value in values)}, of {key}()"
+        for key in structures.in_formulas()
+        for name, values in structures.options(key).items()
+    ]
+    return f"the only option is {each[0]}" if len(each) == 1 else f"the options are {'; '.join(each)}"
+
+
+def _meant(name: str, value: Node, values: Mapping[str, str], source: str) -> str:
+    """Return the key of the structure that the value of an option stands for."""
+    text = render(value)
+    key = values.get({"True": "TRUE", "T": "TRUE", "False": "FALSE", "F": "FALSE"}.get(text, text))
+    if key is None:
+        raise FormulaError(f"{source}: {name} must be {' or '.join(values)}, not {text}")
+    return key
 
 
 @dataclass(frozen=True)

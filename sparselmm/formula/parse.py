@@ -24,18 +24,20 @@ from sparselmm.formula.nodes import (
     sum_of,
     walk,
 )
-from sparselmm.formula.spec import ModelSpec
+from sparselmm.formula.spec import ModelSpec, Structures
 
 _COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
 
 
-def parse_formula(formula: str, columns: Sequence[str] | None = None) -> ModelSpec:
+def parse_formula(formula: str, structures: Structures, columns: Sequence[str] | None = None) -> ModelSpec:
     """Return what an lme4-style model formula says.
 
     Parameters
     ----------
     formula : str
         For example ``"y ~ x + (x | g)"``; the grammar is that of R's lme4.
+    structures : Structures
+        The covariance structures that it may name.
     columns : sequence of str, optional
         Column names of the data, needed only when the fixed part contains ``.``.
 
@@ -48,7 +50,8 @@ def parse_formula(formula: str, columns: Sequence[str] | None = None) -> ModelSp
 
     Examples
     --------
-    >>> spec = parse_formula("log(y) ~ x*f + (1 | a/b)")
+    >>> from sparselmm.covariance import STRUCTURES
+    >>> spec = parse_formula("log(y) ~ x*f + (1 | a/b)", STRUCTURES)
     >>> str(spec.fixed)
     '1 + x + f + x:f'
     >>> [term.label for term in spec.random]
@@ -58,14 +61,14 @@ def parse_formula(formula: str, columns: Sequence[str] | None = None) -> ModelSp
         raise FormulaError(f"the formula must be a text such as 'y ~ x + (1 | g)', not {type(formula).__name__}")
     if not formula.strip():
         raise FormulaError("the formula is empty; write for example 'y ~ x + (1 | g)'")
-    return _parse(formula, tuple(map(str, columns)) if columns is not None and "." in formula else None)
+    return _parse(formula, structures, tuple(map(str, columns)) if columns is not None and "." in formula else None)
 
 
 @lru_cache(maxsize=512)
-def _parse(formula: str, columns: tuple[str, ...] | None) -> ModelSpec:
+def _parse(formula: str, structures: Structures, columns: tuple[str, ...] | None) -> ModelSpec:
     response, rhs = split_sides(formula)
     _check_response(response)
-    parts = split_parts(rhs)
+    parts = split_parts(rhs, structures)
     if not parts.bars:
         _refuse_comparison(unwrap(rhs), formula)
         raise FormulaError(

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from sparselmm.formula.algebra import TermList
 from sparselmm.formula.nodes import Expression
+
+
+class Structures(Protocol):
+    """The covariance structures that a formula may name; hashable, since parsed formulas are kept."""
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def default(self) -> str:
+        """Key of a term that names none."""
+        ...
+
+    @property
+    def planned(self) -> frozenset[str]:
+        """Names that are known and not available yet."""
+        ...
+
+    def in_formulas(self) -> tuple[str, ...]:
+        """Return what may stand before the parenthesis of a term."""
+        ...
+
+    def options(self, key: str) -> Mapping[str, Mapping[str, str]]:
+        """Return the options of a structure: their values in R's spelling, and the key that each stands for."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -20,7 +46,7 @@ class RandomTerm:
         Expressions whose interaction is the grouping factor, outermost last as lme4
         labels them: ``(1 | a/b)`` gives ``("b", "a")`` and ``("a",)``.
     structure : str
-        Key of the covariance structure (``"us"``, ``"diag"``, ``"homdiag"``).
+        Key of the covariance structure (``"us"``, ``"diag"``, ...).
     label : str
         The grouping label as lme4 prints it, for example ``"b:a"``.
     source : Expression

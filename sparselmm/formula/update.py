@@ -7,7 +7,7 @@ from sparselmm.formula.algebra import TermList, expand_terms
 from sparselmm.formula.bars import Bar, is_bar, random_terms, split_parts, unwrap
 from sparselmm.formula.nodes import Binary, Call, Name, Node, Paren, Unary, render, sum_of
 from sparselmm.formula.parse import split_sides
-from sparselmm.formula.spec import ModelSpec
+from sparselmm.formula.spec import ModelSpec, Structures
 
 _MARK = "random term "
 
@@ -24,7 +24,7 @@ def render_spec(spec: ModelSpec) -> str:
     return " ~ ".join(map(render, sides_of(spec)))
 
 
-def update_formula(old: ModelSpec | str, new: str) -> str:
+def update_formula(old: ModelSpec | str, new: str, structures: Structures) -> str:
     """Return the formula ``old`` changed as ``new`` says, following R's ``update``.
 
     Parameters
@@ -35,6 +35,9 @@ def update_formula(old: ModelSpec | str, new: str) -> str:
         A formula in which ``.`` stands for the same side of the old one, for example
         ``". ~ . - x"``, ``"log(.) ~ . + (1 | h)"`` or ``"~ . - (1 | h)"``.
 
+    structures : Structures
+        The covariance structures that they may name.
+
     Raises
     ------
     FormulaError
@@ -42,7 +45,8 @@ def update_formula(old: ModelSpec | str, new: str) -> str:
 
     Examples
     --------
-    >>> update_formula("y ~ x + z + (1 | g)", ". ~ . - x + (1 | h)")
+    >>> from sparselmm.covariance import STRUCTURES
+    >>> update_formula("y ~ x + z + (1 | g)", ". ~ . - x + (1 | h)", STRUCTURES)
     'y ~ 1 + z + (1 | g) + (1 | h)'
     """
     if not isinstance(new, str):
@@ -53,7 +57,7 @@ def update_formula(old: ModelSpec | str, new: str) -> str:
     response = render(_replace_dot(new_lhs, old_lhs))
     bars: dict[str, str] = {}
     offsets: dict[str, str] = {}
-    tree = _mark(_replace_dot(new_rhs, Paren(old_rhs)), bars, offsets)
+    tree = _mark(_replace_dot(new_rhs, Paren(old_rhs)), bars, offsets, structures)
     terms = expand_terms(tree)
     special = bars | offsets
     plain = TermList(terms.intercept, tuple(t for t in terms.terms if not special.keys() & set(t)))
@@ -78,21 +82,21 @@ def _replace_dot(node: Node, meaning: Node) -> Node:
             return node
 
 
-def _mark(node: Node, bars: dict[str, str], offsets: dict[str, str]) -> Node:
+def _mark(node: Node, bars: dict[str, str], offsets: dict[str, str], structures: Structures) -> Node:
     """Replace each bar and offset by a name of its own, so that the algebra can add and remove it."""
     inner = unwrap(node)
     if is_bar(inner) or (isinstance(inner, Call) and inner.args and is_bar(inner.args[0])):
-        (bar,) = split_parts(inner).bars
+        (bar,) = split_parts(inner, structures).bars
         name = _MARK + _key(bar)
         bars.setdefault(f"`{name}`", bar.source)
         return Name(name)
     match node:
         case Paren(child):
-            return Paren(_mark(child, bars, offsets))
+            return Paren(_mark(child, bars, offsets, structures))
         case Unary(op, operand):
-            return Unary(op, _mark(operand, bars, offsets))
+            return Unary(op, _mark(operand, bars, offsets, structures))
         case Binary(op, left, right):
-            return Binary(op, _mark(left, bars, offsets), _mark(right, bars, offsets))
+            return Binary(op, *(_mark(side, bars, offsets, structures) for side in (left, right)))
         case Call("offset", _, _):
             name = render(node)
             offsets.setdefault(name, name)

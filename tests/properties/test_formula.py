@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula, update_formula
 from sparselmm.exceptions import SparseLMMError
-from sparselmm.formula import parse_formula, render_spec, update_formula
+from sparselmm.formula import render_spec
 from sparselmm.formula.algebra import expand_terms, read_terms
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import render

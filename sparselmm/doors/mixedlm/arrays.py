@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.api import LinearMixedModel
+from sparselmm.covariance import STRUCTURES
 from sparselmm.data.design import DesignTerm, GroupedTerm, SparseTerm
 from sparselmm.data.tables.columns import Factor, list_some, to_grouping
 from sparselmm.data.tables.labels import check_order
@@ -211,10 +212,10 @@ def _component(
     if len(found.rows) == len(np.unique(found.rows)) and (sizes > 0).all() and (factor.codes >= 0).all():
         codes, Z = found.starts[factor.codes], np.zeros((n, 1))
         codes[found.rows], Z[found.rows, 0] = found.columns, found.values
-        term: DesignTerm = GroupedTerm(name, name, "us", (name,), levels, codes, Z)
+        term: DesignTerm = GroupedTerm(name, name, STRUCTURES.default, (name,), levels, codes, Z)
     else:
         matrix = sp.csr_array((found.values, (found.rows, found.columns)), shape=(n, int(found.starts[-1])))
-        term = SparseTerm(name, name, "us", (name,), levels, matrix)
+        term = SparseTerm(name, name, STRUCTURES.default, (name,), levels, matrix)
     return _Component(term, groups, tuple(f"{name}[{column}]" for column in columns))
 
 

@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sparselmm.covariance import STRUCTURES
+from sparselmm.data.formulas import parse_formula
 from sparselmm.exceptions import FormulaError, ParameterError
-from sparselmm.formula import ModelSpec, parse_formula
+from sparselmm.formula import ModelSpec
 from sparselmm.formula.algebra import terms_as_written
 from sparselmm.formula.bars import split_parts
 from sparselmm.formula.grammar import parse_expression
@@ -49,7 +51,7 @@ def read_formulas(formula: str, re_formula: str | None, vc_formula: Any, own: Co
     ParameterError
         For formulas that are not texts.
     """
-    bars = split_parts(split_sides(formula)[1]).bars
+    bars = split_parts(split_sides(formula)[1], STRUCTURES).bars
     if bars:
         raise FormulaError(
             f"the random term {bars[0].source} stands in the fixed formula; give groups=, re_formula= and vc_formula=, "
@@ -121,7 +123,7 @@ def patsy_spec(text: str, formulas: Formulas, columns: Sequence[str]) -> ModelSp
         Of the data.
     """
     spec = parse_formula(text, columns)
-    part = split_parts(split_sides(formulas.fixed)[1]).fixed
+    part = split_parts(split_sides(formulas.fixed)[1], STRUCTURES).fixed
     if part is not None and not any(isinstance(n, Name) and n.name == "." for n in walk(part)):
         spec = replace(spec, fixed=terms_as_written(part))
     if formulas.effects is not None:

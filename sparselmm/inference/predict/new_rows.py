@@ -14,11 +14,11 @@ from sparselmm._typing import BoolArray, FloatArray
 from sparselmm.data import Design, EncodingSpec, GroupedTerm
 from sparselmm.data.encoding.encoding import TermEncoding
 from sparselmm.data.encoding.evaluate import numeric
+from sparselmm.data.formulas import parse_formula
 from sparselmm.data.tables.columns import describe_rows, list_some
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, FormulaError, ParameterError
-from sparselmm.formula import parse_formula
 from sparselmm.formula.algebra import TermList
 from sparselmm.inference.predict.error_variance import MatrixPart, Part, TermPart
 

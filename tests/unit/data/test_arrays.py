@@ -6,8 +6,8 @@ import pytest
 import scipy.sparse as sp
 
 from sparselmm.data import GroupedTerm, SparseTerm, build_design, design_from_arrays
+from sparselmm.data.formulas import parse_formula
 from sparselmm.exceptions import DataError, DesignError, ParameterError
-from sparselmm.formula import parse_formula
 
 rng = np.random.default_rng(3)
 N = 60

@@ -9,8 +9,8 @@ import pytest
 from data_cases import make_data
 
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.exceptions import DataError, DesignError, FormulaError, ParameterError, SparseLMMError
-from sparselmm.formula import parse_formula
 
 n = 192
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from sparselmm.data import build_design, r_names
+from sparselmm.data.formulas import parse_formula
 from sparselmm.exceptions import DataError, DataWarning, DesignError, FormulaError, RankDeficiencyWarning, ScaleWarning
-from sparselmm.formula import parse_formula
 
 PARAMETERS = {"us": lambda k: k * (k + 1) // 2, "diag": lambda k: k, "homdiag": lambda k: 1}
 

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from sparselmm.data.formulas import parse_formula, update_formula
 from sparselmm.exceptions import FormulaError, UnsupportedError
-from sparselmm.formula import parse_formula, render_spec, update_formula
+from sparselmm.formula import render_spec
 
 
 def random(rhs, columns=None):

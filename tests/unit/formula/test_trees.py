@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import sparselmm as slm
-from sparselmm.formula import grammar, parse, parse_formula, render_spec, update_formula
+from sparselmm.data.formulas import parse_formula, update_formula
+from sparselmm.formula import grammar, parse, render_spec
 from sparselmm.formula.algebra import read_terms
 from sparselmm.formula.nodes import Expression, Name, render
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.exceptions import DataError, ParameterError
-from sparselmm.formula import parse_formula
 
 FORMULAS = [
     "y ~ x*f + (x|g)",

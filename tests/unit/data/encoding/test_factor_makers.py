@@ -8,8 +8,8 @@ import pytest
 
 import sparselmm as slm
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.exceptions import DataError, FormulaError
-from sparselmm.formula import parse_formula
 
 
 @pytest.fixture

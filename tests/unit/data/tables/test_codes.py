@@ -8,11 +8,11 @@ import pytest
 
 from sparselmm.data import build_design
 from sparselmm.data.design import is_ones_column, ones_column
+from sparselmm.data.formulas import parse_formula
 from sparselmm.data.row_selection import UsedRows
 from sparselmm.data.tables import codes
 from sparselmm.data.tables.codes import chunks, code_type, compress, levels_present, looked_up
 from sparselmm.data.tables.columns import factor_from_integers
-from sparselmm.formula import parse_formula
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import pytest
 
 import sparselmm as slm
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.exceptions import DataWarning
-from sparselmm.formula import parse_formula
 
 
 def built(rhs, data, **options):

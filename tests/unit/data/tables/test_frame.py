@@ -13,10 +13,10 @@ from data_cases import make_data
 
 import sparselmm as slm
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.data.tables.columns import Factor, to_column, to_grouping
 from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import DataError
-from sparselmm.formula import parse_formula
 
 COLUMNS = ["y", "x", "xna", "g", "f", "chr", "lg", "s", "gna"]
 FORMULA = "y ~ x*f + xna + lg + (x|g) + (1|s) + (1|gna) + (1|chr)"

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.exceptions import DataError, ParameterError
-from sparselmm.formula import parse_formula
 
 CODING = pd.DataFrame({"B": [0.0, 1, 0], "C": [0.0, 0, 1]}, index=list("abc"))
 

@@ -8,9 +8,9 @@ import pytest
 
 import sparselmm as slm
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.data.tables.texts import numbers_of
 from sparselmm.exceptions import DataError
-from sparselmm.formula import parse_formula
 
 # what R 4's as.numeric() gives
 READ_BY_R = [

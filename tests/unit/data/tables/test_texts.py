@@ -11,10 +11,10 @@ import pytest
 
 import sparselmm as slm
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.data.tables.levels import check_names
 from sparselmm.data.tables.texts import is_written_number, number_trouble
 from sparselmm.exceptions import DataError, DataWarning
-from sparselmm.formula import parse_formula
 
 
 @pytest.fixture
