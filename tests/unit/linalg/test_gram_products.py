@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from sparselmm import LinearMixedModel
 from sparselmm.linalg import SYSTEMS, blocks
-from sparselmm.linalg.protocol import NEARLY_SINGULAR, relative_diagonal
+from sparselmm.linalg.inverse_blocks import NEARLY_SINGULAR, relative_diagonal
 
 LEVELS, ROWS = 2_200, 2_600
 
