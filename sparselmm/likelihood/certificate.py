@@ -1,5 +1,7 @@
 """The convergence certificate: proof from exact derivatives that no nearby point is better.
 
+It says nothing of other optima further off; the search tries other starts where there are likely to be some.
+
 An unstructured term is at its optimum when ``S T = 0`` and S is positive semidefinite, where S is the
 derivative of the criterion with respect to Ω = T T'. A zero gradient along T alone is no proof: at a
 singular T it does not see the directions in which Ω could gain rank. Both parts are expressed in
@@ -91,7 +93,8 @@ class Convergence:
     Attributes
     ----------
     certified : bool
-        Whether both decreases are below the tolerance.
+        Whether both decreases are below the tolerance: no better point near by. It does not prove that there is
+        no other optimum further off.
     predicted_decrease : float
         What a Newton step along the parameters would gain, g'H⁻¹g/2.
     boundary_decrease : float
@@ -106,6 +109,8 @@ class Convergence:
         Directions of zero variance.
     monte_carlo : MonteCarlo or None
         The error of the criterion, where a solver was used that draws random vectors.
+    starts : int
+        How many starts were tried; this is the best of their ends.
     """
 
     certified: bool
@@ -116,6 +121,7 @@ class Convergence:
     terms: tuple[TermCheck, ...] = ()
     singular: tuple[SingularDirection, ...] = ()
     monte_carlo: MonteCarlo | None = None
+    starts: int = 1
 
     @property
     def remaining(self) -> float:
@@ -123,13 +129,19 @@ class Convergence:
         return self.predicted_decrease + self.boundary_decrease
 
     def __str__(self) -> str:
-        state = "certified" if self.certified else "NOT certified"
         count = len(self.singular)
-        where = f"; {count} direction{'s' * (count > 1)} of zero variance" if count else ""
+        notes = [f"{count} direction{'s' * (count > 1)} of zero variance"] if count else []
+        if self.starts > 1:
+            notes.append(f"best of {self.starts} starts")
+        source = "exact derivatives"
         if self.monte_carlo is not None:
-            found = f"derivatives with the same probes predict a further decrease of {self.remaining:.1e}"
-            return f"{state}: {found} (deviance units){where}; {self.monte_carlo}"
-        return f"{state}: exact derivatives predict a further decrease of {self.remaining:.1e} (deviance units){where}"
+            source = "derivatives with the same probes"
+            notes.append(str(self.monte_carlo))
+        if self.certified:
+            state = f"certified: no better point near by ({source} predict {self.remaining:.1e} less)"
+        else:
+            state = f"NOT certified: {source} predict a further decrease of {self.remaining:.1e} (deviance units)"
+        return "; ".join([state, *notes])
 
 
 def certify(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from sparselmm.exceptions import (
     SparseLMMWarning,
     warn_user,
 )
+from sparselmm.likelihood.certificate import Convergence
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.pls import Engine
 from sparselmm.likelihood.result import FitResult, build_result
@@ -32,6 +33,7 @@ from sparselmm.statistics.crossproducts import CrossProducts
 WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
     "not_converged": ConvergenceWarning,
     "singular": SingularFitWarning,
+    "nearly_saturated": ConvergenceWarning,
     "monte_carlo": ConvergenceWarning,
 }
 
@@ -152,34 +154,47 @@ def fit_problem(
 
 def _with_messages(result: FitResult) -> FitResult:
     """Add the messages of the fit and issue them as warnings."""
-    found: list[Message] = []
-    certificate = result.convergence
-    if certificate is not None and not certificate.certified:
-        found.append(
-            Message(
-                "not_converged",
-                "warning",
-                f"The fit is not at an optimum ({result.report.message}): exact derivatives predict a further decrease "
-                f"of the criterion by {certificate.remaining:.3g}.",
-                "Start again from fit.theta (start=), choose another optimizer, or rescale the predictors.",
-            )
-        )
-    if certificate is not None and certificate.singular:
-        facts = "; ".join(f"{d.combination} of {d.term} has zero variance" for d in certificate.singular)
-        simpler = "; ".join(dict.fromkeys(d.simpler for d in certificate.singular))
-        found.append(Message("singular", "note", f"Singular fit: {facts}.", f"The fit equals {simpler}."))
-    drawn = None if certificate is None else certificate.monte_carlo
-    if drawn is not None and not drawn.reached:
-        found.append(
-            Message(
-                "monte_carlo",
-                "warning",
-                f"The criterion is known to a standard error of {drawn.standard_error:.2g} only, not to the "
-                f"{drawn.target:.2g} aimed for ({drawn.effort}).",
-                "Estimates are affected far less (fit.convergence.monte_carlo.theta); allow more work with "
-                "control=slm.IterativeControl(max_probes=..., max_deflation=...).",
-            )
-        )
+    found = list(_saturation(result.engine.crossproducts))
+    if result.convergence is not None:
+        found += _about_the_end(result.convergence, result.report)
     for message in found:
         warn_user(message, WARNING_CLASSES[message.code])
     return replace(result, messages=(*result.messages, *found))
+
+
+def _saturation(xp: CrossProducts) -> Iterator[Message]:
+    """Yield what is to be said of a model with as many effects as rows."""
+    if xp.gram.q >= xp.n - xp.p:
+        yield Message(
+            "nearly_saturated",
+            "note",
+            f"The model is nearly saturated: {xp.gram.q} random effects and {xp.p} fixed effects for {xp.n} rows. Its "
+            "criterion can have several optima far apart, and little tells its variances from the residual variance.",
+            "Use fewer coefficients per level or fewer grouping factors, or compare fits from other starts (start=).",
+        )
+
+
+def _about_the_end(certificate: Convergence, report: OptimizerReport) -> Iterator[Message]:
+    """Yield what is to be said of the point at which a search has ended."""
+    if not certificate.certified:
+        yield Message(
+            "not_converged",
+            "warning",
+            f"The fit is not at an optimum ({report.message}): exact derivatives predict a further decrease "
+            f"of the criterion by {certificate.remaining:.3g}.",
+            "Start again from fit.theta (start=), choose another optimizer, or rescale the predictors.",
+        )
+    if certificate.singular:
+        facts = "; ".join(f"{d.combination} of {d.term} has zero variance" for d in certificate.singular)
+        simpler = "; ".join(dict.fromkeys(d.simpler for d in certificate.singular))
+        yield Message("singular", "note", f"Singular fit: {facts}.", f"The fit equals {simpler}.")
+    drawn = certificate.monte_carlo
+    if drawn is not None and not drawn.reached:
+        yield Message(
+            "monte_carlo",
+            "warning",
+            f"The criterion is known to a standard error of {drawn.standard_error:.2g} only, not to the "
+            f"{drawn.target:.2g} aimed for ({drawn.effort}).",
+            "Estimates are affected far less (fit.convergence.monte_carlo.theta); allow more work with "
+            "control=slm.IterativeControl(max_probes=..., max_deflation=...).",
+        )

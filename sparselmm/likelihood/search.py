@@ -1,21 +1,33 @@
-"""The search for θ: start, optimizer, certificate, and what is tried when a fit ends at a boundary."""
+"""The search for θ: start, optimizer, certificate, and what is tried where the end may be a local optimum."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance.parameters import ParameterMap
+from sparselmm.exceptions import NumericalError
 from sparselmm.likelihood.certificate import Convergence, certify, leave_boundary, singular_directions
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import Curvature
+from sparselmm.likelihood.other_starts import spread_starts
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.likelihood.starting import column_scales, moment_start
 from sparselmm.linalg.protocol import ApproximateSystem, approximate
-from sparselmm.optimize import Newton, Optimizer, OptimizerReport, Recorder, make_optimizer
+from sparselmm.optimize import (
+    Differenced,
+    Newton,
+    Optimizer,
+    OptimizerReport,
+    Recorder,
+    Secant,
+    Status,
+    make_optimizer,
+)
 
 BOUNDARY_TOL = 0.02
 MAX_RESTARTS = 3
@@ -23,6 +35,11 @@ CLOSE = 1e-3
 MANY_PARAMETERS = 8
 EXPENSIVE_FLOPS = 2e7
 RESTART_FLOPS = 1e9
+FLOPS_OF_OVERHEAD = 1e6  # what the calls of one evaluation of the smallest model cost, about a millisecond
+FEW_STARTS = 2  # other starts after a singular end that is not cheap
+EXPLORING_STEPS = 15  # Newton steps from another start before the Hessian is corrected
+CORRECTED_STEPS = 100
+FLAT = 0.1  # deviance units that moving a parameter by its own size costs
 EXPENSIVE_RTOL = 1e-13  # of the criterion; far below what another expensive step could show
 BETTER = 1e-9
 MONTE_CARLO_DECREASE = 10.0  # that draws can feign, for errors of the parameters of one of their own standard errors
@@ -112,8 +129,11 @@ def search(
             drawn.adapt(parameters.templates(first), grow=False)
         par, status, text = method.minimize(recorder, first, parameters.lower())
         par, certificate, notes = _certified(target, recorder, par, terms)
-        if status.ok and certificate.singular and _cheap(pls):
-            par, certificate, more = _from_other_starts(target, recorder, par, certificate, terms)
+        count = _number_of_other_starts(target, certificate, status, par, chosen=optimizer is not None)
+        if count:
+            par, status, certificate, more = _from_other_starts(
+                target, recorder, par, status, certificate, terms, count
+            )
             notes += more
         if drawn is not None:
             par, certificate, more = _with_full_effort(target, recorder, drawn, par, certificate, terms)
@@ -192,9 +212,31 @@ def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | No
     return make_optimizer("bobyqa+newton"), "few parameters, cheap evaluations"
 
 
-def _cheap(pls: PenalizedLeastSquares) -> bool:
-    """Return whether further searches cost little beside the first."""
-    return pls.parameters.n_par <= MANY_PARAMETERS and pls.system.flops < RESTART_FLOPS
+def _number_of_other_starts(
+    target: CriterionAt, certificate: Convergence, status: Status, par: FloatArray, chosen: bool
+) -> int:
+    """Return how many other starts are worth their cost after the first search has ended at ``par``.
+
+    None after an end that is regular, curved and found without complaint by few parameters, nor after a ``chosen``
+    optimizer that gave up. Elsewhere the more, the more parameters there are, as far as evaluations are cheap.
+    """
+    pls = target.pls
+    n_par, flops, singular = pls.parameters.n_par, pls.system.flops, bool(certificate.singular)
+    if flops * max(1.0, n_par / MANY_PARAMETERS) >= RESTART_FLOPS or (chosen and not status.ok):
+        return 0
+    if status.ok and not singular and n_par <= MANY_PARAMETERS and not _flat(target, par):
+        return 0
+    if approximate(pls.system) is not None:
+        return FEW_STARTS if singular and n_par <= MANY_PARAMETERS else 0
+    affordable = int(EXPENSIVE_FLOPS / (flops + FLOPS_OF_OVERHEAD))
+    return max(FEW_STARTS if singular else 0, min(FEW_STARTS + n_par, affordable))
+
+
+def _flat(target: CriterionAt, par: FloatArray) -> bool:
+    """Return whether some change of the parameters by their own size hardly moves the criterion."""
+    unit = target.typical(par)
+    hessian = _curvature_near(target, par, target.scales).derivatives.hessian
+    return bool(np.linalg.eigvalsh(unit[:, None] * hessian * unit)[0] < FLAT)
 
 
 def _certified(
@@ -221,22 +263,52 @@ def _certified(
 
 
 def _from_other_starts(
-    target: CriterionAt, recorder: Recorder, par: FloatArray, certificate: Convergence, terms: tuple[Term, ...]
-) -> tuple[FloatArray, Convergence, str]:
-    """Return the best of this and of Newton runs from two other starts; singular optima can be local."""
-    pls = target.pls
-    scales = column_scales(pls.crossproducts.gram)
-    unit = pls.parameters.nearest([np.diag(1.0 / scale**2) for scale in scales])
+    target: CriterionAt,
+    recorder: Recorder,
+    par: FloatArray,
+    status: Status,
+    certificate: Convergence,
+    terms: tuple[Term, ...],
+    count: int,
+) -> tuple[FloatArray, Status, Convergence, str]:
+    """Return the best of this end and of searches from ``count`` other starts, with the certificate of the best."""
+    lower = target.pls.parameters.lower()
+    exact = approximate(target.pls.system) is None
+    first, note = target.value(par), ""
+    if not status.ok and exact:
+        par, status, _ = Newton(max_iterations=CORRECTED_STEPS).minimize(Secant(recorder), par, lower)
     best = target.value(par)
-    note = ""
-    for start in (moment_start(pls.crossproducts, pls.parameters), unit):
-        other, _, _ = make_optimizer("newton").minimize(recorder, start, pls.parameters.lower())
-        value = target.value(other)
+    for start in islice(spread_starts(target.pls.parameters, target.scales), count):
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # a step may lead too far out; it is refused
+                other, ended = _explored(recorder, start, lower) if exact else _newton_end(recorder, start, lower)
+                value = target.value(other)
+        except NumericalError:  # the start, or the gradient after a step from it, cannot be evaluated
+            continue
         if value < best - BETTER:
-            par, certificate, more = _certified(target, recorder, other, terms)
-            best = target.value(par)
-            note = f"; a better optimum was found from another start{more}"
-    return par, certificate, note
+            par, status, best = other, ended, value
+            note = "; a better optimum was found from another start"
+    if not status.ok and exact:
+        par, status, finish = Newton().minimize(Differenced(recorder), par, lower)
+        note += f"; with differences of gradients {finish}"
+    if target.value(par) < first - BETTER:
+        par, certificate, more = _certified(target, recorder, par, terms)
+        note += more
+    return par, status, replace(certificate, starts=1 + count), note
+
+
+def _newton_end(recorder: Recorder, start: FloatArray, lower: FloatArray) -> tuple[FloatArray, Status]:
+    """Return the end of Newton steps from a start."""
+    par, status, _ = Newton().minimize(recorder, start, lower)
+    return par, status
+
+
+def _explored(recorder: Recorder, start: FloatArray, lower: FloatArray) -> tuple[FloatArray, Status]:
+    """Return the end of Newton steps, and of steps with corrected Hessians where they are too many."""
+    par, status, _ = Newton(max_iterations=EXPLORING_STEPS).minimize(recorder, start, lower)
+    if not status.ok:
+        par, status, _ = Newton(max_iterations=CORRECTED_STEPS).minimize(Secant(recorder), par, lower)
+    return par, status
 
 
 def _curvature_near(target: CriterionAt, par: FloatArray, scales: list[FloatArray]) -> Curvature:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sparselmm.exceptions import ParameterError
 from sparselmm.optimize.base import Optimizer, OptimizerReport, Recorder, SmoothProblem, Status
 from sparselmm.optimize.combined import PolishedBobyqa
+from sparselmm.optimize.corrected import Differenced, Secant
 from sparselmm.optimize.derivative_free import Nlopt
 from sparselmm.optimize.newton import Newton
 
@@ -31,12 +32,14 @@ def make_optimizer(optimizer: str | Optimizer) -> Optimizer:
 
 __all__ = [
     "OPTIMIZERS",
+    "Differenced",
     "Newton",
     "Nlopt",
     "Optimizer",
     "OptimizerReport",
     "PolishedBobyqa",
     "Recorder",
+    "Secant",
     "SmoothProblem",
     "Status",
     "make_optimizer",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.optimize.base import Recorder, Status
+from sparselmm.optimize.base import SmoothProblem, Status
 
 LEAST_RATE = 0.05  # the information is never so exact that a step leaves less than this share
 CERTAIN = 1e-6  # no step that promises more is taken without evaluating the criterion after it
@@ -41,7 +41,7 @@ class Newton:
     radius: float = 1.0
     max_iterations: int = 200
 
-    def minimize(self, problem: Recorder, start: FloatArray, lower: FloatArray) -> tuple[FloatArray, Status, str]:
+    def minimize(self, problem: SmoothProblem, start: FloatArray, lower: FloatArray) -> tuple[FloatArray, Status, str]:
         """Return the best parameters, the status and a message."""
         x, radius = np.array(start, dtype=float), self.radius
         value, g, H = problem.derivatives(x)

@@ -184,7 +184,7 @@ def reliabilities(result: FitResult) -> FloatArray:
 def _check_convergence(result: FitResult) -> Iterator[Message]:
     certificate = result.convergence
     if certificate is not None and certificate.certified:
-        yield Message("converged", "info", f"The optimum is {certificate}.")
+        yield Message("converged", "info", f"The fit is {certificate}.")
     if certificate is None or not certificate.singular or any(m.code == "singular" for m in result.messages):
         return
     facts = "; ".join(f"{d.combination} of {d.term} has zero variance" for d in certificate.singular)
