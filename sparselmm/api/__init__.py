@@ -1,9 +1,37 @@
-"""The public front door: `lmer`, `LinearMixedModel` and the fitted model."""
+"""The public front door: `lmer`, `LinearMixedModel` and the fitted model; and what other doors build models with."""
 
+from sparselmm.api.after import covariances_by_set
 from sparselmm.api.diagnostics import diagnose
 from sparselmm.api.fit import MixedModelFit
 from sparselmm.api.model import LinearMixedModel, fit_many, lmer
 from sparselmm.api.simulation import simulate
 from sparselmm.api.stored import FittedModel, load
+from sparselmm.data import patsy
+from sparselmm.data.encoding.variables import Variables
+from sparselmm.data.tables.columns import Factor, list_some, to_grouping
+from sparselmm.data.tables.frame import Frame, as_frame
+from sparselmm.data.tables.labels import check_order
+from sparselmm.inference.fixed.hypotheses import by_name
+from sparselmm.optimize import Optimizer
 
-__all__ = ["FittedModel", "LinearMixedModel", "MixedModelFit", "diagnose", "fit_many", "lmer", "load", "simulate"]
+__all__ = [
+    "Factor",
+    "FittedModel",
+    "Frame",
+    "LinearMixedModel",
+    "MixedModelFit",
+    "Optimizer",
+    "Variables",
+    "as_frame",
+    "by_name",
+    "check_order",
+    "covariances_by_set",
+    "diagnose",
+    "fit_many",
+    "list_some",
+    "lmer",
+    "load",
+    "patsy",
+    "simulate",
+    "to_grouping",
+]

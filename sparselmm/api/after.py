@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import FloatArray, IntArray
 from sparselmm.api.estimates import Estimates
 from sparselmm.api.prediction import Predictor
 from sparselmm.data import EncodingSpec
@@ -21,6 +21,7 @@ from sparselmm.inference.predict.conditional_variance import (
     ConditionalModes,
     Levels,
     chosen_levels,
+    covariances_of_sets,
     label_covariances,
     tidy_modes,
 )
@@ -279,3 +280,16 @@ class AfterFit(Predictor, Estimates):
         [1509.893, 1527.891]
         """
         save_fit(self, path, include, self._joint)
+
+
+def covariances_by_set(fit: AfterFit, sets: Sequence[IntArray]) -> list[FloatArray]:
+    """Return Cov(b | y), (s, s), of sets of random effects that are independent of each other given y.
+
+    Parameters
+    ----------
+    fit : MixedModelFit
+        The fit.
+    sets : sequence of (s,) int arrays
+        Positions among the q random effects, for example those of one group each.
+    """
+    return covariances_of_sets(fit._joint(), fit.result.sigma, sets)

@@ -43,8 +43,9 @@ class Components(AfterFit, Inference):
 
         Parameters
         ----------
-        scale : {"theta", "sdcor", "varcov"}
-            (θ, σ) as in lmerTest; standard deviations and correlations; or variances and covariances.
+        scale : {"theta", "sdcor", "varcov", "relative"}
+            (θ, σ) as in lmerTest; standard deviations and correlations; variances and covariances; or
+            these over σ², without σ² itself.
             Parameters at a bound have zero rows (NaN where the scale has no derivative).
         """
         names = self.problem.theta_names

@@ -38,7 +38,7 @@ LMER_TAKES = (
 def make_model(formula: str, data: Any, **arguments: Any) -> tuple[Problem, ModelSource]:
     """Return the model of a formula and a table; the arguments are those of `LinearMixedModel.from_formula`."""
     refuse_file_name(data)
-    return _model(parse_formula(formula, _column_names(data)), data, None, **arguments)
+    return model_of_spec(parse_formula(formula, _column_names(data)), data, **arguments)
 
 
 def model_of_response(
@@ -51,18 +51,19 @@ def model_of_response(
             f"the response of this fit was given to refit(), so it cannot become {spec.response}: "
             "put it into a table and pass that as data="
         )
-    return _model(spec, data, response, **arguments)
+    return model_of_spec(spec, data, response, **arguments)
 
 
-def _model(
+def model_of_spec(
     spec: ModelSpec,
     data: Any,
-    response: FloatArray | None,
+    response: FloatArray | None = None,
     *,
     solver: str | None = None,
     control: IterativeControl | None = None,
     **arguments: Any,
 ) -> tuple[Problem, ModelSource]:
+    """Return the model of a formula that was read, by default with the response it names."""
     check_choice(control=control)
     encoding, design = build_design(spec, data, **arguments, response=response)
     return Problem.from_design(design, solver, control), ModelSource(spec, encoding, arguments, data, response)

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm.api.fit import MixedModelFit
-from sparselmm.api.fitting import criterion_of, fit_model, make_model, theta_values
+from sparselmm.api.fitting import criterion_of, fit_model, make_model, model_of_spec, theta_values
 from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
+from sparselmm.formula import ModelSpec
 from sparselmm.hints.names import check_choice
 from sparselmm.hints.refusal import Hinted, hinted
 from sparselmm.likelihood.many import fit_responses
@@ -77,6 +78,22 @@ class LinearMixedModel(Hinted, hints="model"):
             control=control,
         )
         return cls(*parts)
+
+    @classmethod
+    def from_spec(
+        cls, spec: ModelSpec, data: Any, *, na_action: str = "omit", context: Mapping[str, Any] | None = None
+    ) -> LinearMixedModel:
+        """Return the model of a formula that was read, for example by patsy's rules.
+
+        Parameters
+        ----------
+        spec : ModelSpec
+            The formula.
+        data, na_action, context
+            As for `lmer`.
+        """
+        nothing = dict.fromkeys(("weights", "offset", "contrasts"))
+        return cls(*model_of_spec(spec, data, **nothing, na_action=na_action, context=context))
 
     @classmethod
     def from_arrays(

@@ -31,18 +31,19 @@ class TermList:
     def node(self) -> Node:
         """The formula as a tree."""
         constant = Number(1.0, "1") if self.intercept else Number(0.0, "0")
-        return sum_of([constant, *(reduce(_interaction, map(_operand, term)) for term in self.terms)])
+        return sum_of([constant, *(reduce(interaction, map(operand, term)) for term in self.terms)])
 
     def __str__(self) -> str:
         return render(self.node)
 
 
-def _interaction(left: Node, right: Node) -> Node:
+def interaction(left: Node, right: Node) -> Node:
+    """Return ``left:right``."""
     return Binary(":", left, right)
 
 
-def _operand(variable: Expression) -> Node:
-    """Wrap a comparison or the like in parentheses, so that ``:`` and ``+`` bind as they should."""
+def operand(variable: Expression) -> Node:
+    """Return a variable as a part of an interaction, a comparison or the like in parentheses: ``:`` binds tighter."""
     node = variable.node
     return node if isinstance(node, Name | Call) else Paren(node)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Self
 
@@ -131,6 +131,21 @@ def children(node: Node) -> tuple[Node, ...]:
             return args + tuple(value for _, value in kwargs)
         case _:
             return ()
+
+
+def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
+    """Return a node with its direct parts changed."""
+    match node:
+        case Unary(_, operand):
+            return replace(node, operand=change(operand))
+        case Binary(_, left, right):
+            return replace(node, left=change(left), right=change(right))
+        case Paren(inner):
+            return replace(node, inner=change(inner))
+        case Call(_, args, kwargs):
+            changed = tuple((key, change(value)) for key, value in kwargs)
+            return replace(node, args=tuple(map(change, args)), kwargs=changed)
+    return node
 
 
 def walk(node: Node) -> Iterator[Node]:

@@ -20,6 +20,7 @@ from sparselmm.formula.nodes import (
     Text,
     Unary,
     names,
+    rebuilt,
     render,
     sum_of,
     walk,
@@ -66,7 +67,25 @@ def parse_formula(formula: str, structures: Structures, columns: Sequence[str] |
 
 @lru_cache(maxsize=512)
 def _parse(formula: str, structures: Structures, columns: tuple[str, ...] | None) -> ModelSpec:
-    response, rhs = split_sides(formula)
+    return spec_of(*split_sides(formula), structures, columns, formula)
+
+
+def spec_of(
+    response: Node, rhs: Node, structures: Structures, columns: Sequence[str] | None, formula: str
+) -> ModelSpec:
+    """Return the model of the two sides of a formula.
+
+    Parameters
+    ----------
+    response, rhs : Node
+        The sides.
+    structures : Structures
+        The covariance structures that they may name.
+    columns : sequence of str or None
+        Columns that ``.`` stands for.
+    formula : str
+        The formula as given, for messages.
+    """
     _check_response(response)
     parts = split_parts(rhs, structures)
     if not parts.bars:
@@ -136,7 +155,7 @@ def _check_response(node: Node) -> None:
         raise FormulaError("'.' cannot be the response; name a column")
 
 
-def _all_columns(columns: tuple[str, ...] | None, taken: set[str]) -> Node | None:
+def _all_columns(columns: Sequence[str] | None, taken: set[str]) -> Node | None:
     """Return the sum that ``.`` stands for, or None when the columns are not known."""
     if columns is None:
         return None
@@ -148,16 +167,10 @@ def _all_columns(columns: tuple[str, ...] | None, taken: set[str]) -> Node | Non
 
 def substitute_dot(node: Node, meaning: Node | None) -> Node:
     """Return the tree with every ``.`` outside of calls replaced by its meaning (kept when that is unknown)."""
-    match node:
-        case Name(".") if meaning is not None:
-            return meaning
-        case Paren(inner):
-            return Paren(substitute_dot(inner, meaning))
-        case Unary(op, operand):
-            return Unary(op, substitute_dot(operand, meaning))
-        case Binary(op, left, right):
-            return Binary(op, substitute_dot(left, meaning), substitute_dot(right, meaning))
-        case Call(_, args, _) if any(isinstance(a, Name) and a.name == "." for a in args):
+    if isinstance(node, Name) and node.name == "." and meaning is not None:
+        return meaning
+    if isinstance(node, Call):
+        if any(isinstance(a, Name) and a.name == "." for a in node.args):
             raise FormulaError(f"'.' stands for a sum of columns and cannot be an argument, as in {render(node)}")
-        case _:
-            return node
+        return node
+    return rebuilt(node, lambda part: substitute_dot(part, meaning))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparselmm.exceptions import FormulaError
 from sparselmm.formula.algebra import TermList, expand_terms
 from sparselmm.formula.bars import Bar, is_bar, random_terms, split_parts, unwrap
-from sparselmm.formula.nodes import Binary, Call, Name, Node, Paren, Unary, render, sum_of
+from sparselmm.formula.nodes import Call, Name, Node, Paren, rebuilt, render, sum_of
 from sparselmm.formula.parse import split_sides
 from sparselmm.formula.spec import ModelSpec, Structures
 
@@ -66,20 +66,9 @@ def update_formula(old: ModelSpec | str, new: str, structures: Structures) -> st
 
 
 def _replace_dot(node: Node, meaning: Node) -> Node:
-    match node:
-        case Name("."):
-            return meaning
-        case Paren(inner):
-            return Paren(_replace_dot(inner, meaning))
-        case Unary(op, operand):
-            return Unary(op, _replace_dot(operand, meaning))
-        case Binary(op, left, right):
-            return Binary(op, _replace_dot(left, meaning), _replace_dot(right, meaning))
-        case Call(func, args, kwargs):
-            changed = tuple((key, _replace_dot(value, meaning)) for key, value in kwargs)
-            return Call(func, tuple(_replace_dot(a, meaning) for a in args), changed)
-        case _:
-            return node
+    if isinstance(node, Name) and node.name == ".":
+        return meaning
+    return rebuilt(node, lambda part: _replace_dot(part, meaning))
 
 
 def _mark(node: Node, bars: dict[str, str], offsets: dict[str, str], structures: Structures) -> Node:
@@ -90,19 +79,12 @@ def _mark(node: Node, bars: dict[str, str], offsets: dict[str, str], structures:
         name = _MARK + _key(bar)
         bars.setdefault(f"`{name}`", bar.source)
         return Name(name)
-    match node:
-        case Paren(child):
-            return Paren(_mark(child, bars, offsets, structures))
-        case Unary(op, operand):
-            return Unary(op, _mark(operand, bars, offsets, structures))
-        case Binary(op, left, right):
-            return Binary(op, *(_mark(side, bars, offsets, structures) for side in (left, right)))
-        case Call("offset", _, _):
+    if isinstance(node, Call):
+        if node.func == "offset":
             name = render(node)
             offsets.setdefault(name, name)
-            return node
-        case _:
-            return node
+        return node
+    return rebuilt(node, lambda part: _mark(part, bars, offsets, structures))
 
 
 def _key(bar: Bar) -> str:

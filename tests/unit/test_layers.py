@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 LINT = "import sys; from importlinter.cli import lint_imports_command; sys.argv[0] = 'lint'; lint_imports_command()"
 
@@ -22,14 +24,18 @@ def test_imports_go_downward_only():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_contract_notices_an_import_that_goes_upward(tmp_path):
+@pytest.mark.parametrize(
+    ("file", "other"),
+    [("exceptions", "sparselmm.likelihood.problem"), ("doors/mixedlm/stated", "sparselmm.inference.tidy")],
+)
+def test_the_contract_notices_an_import_that_is_not_allowed(tmp_path, file, other):
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     shutil.copytree(REPOSITORY / "sparselmm", tmp_path / "sparselmm", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "sparselmm" / "exceptions.py").open("a") as file:
-        file.write("\nimport sparselmm.likelihood.problem\n")
+    with (tmp_path / "sparselmm" / f"{file}.py").open("a") as opened:
+        opened.write(f"\nimport {other}\n")
     result = lint(tmp_path)
     assert result.returncode != 0
-    assert "sparselmm.exceptions -> sparselmm.likelihood.problem" in result.stdout.replace("\n", " ")
+    assert f"sparselmm.{file.replace('/', '.')} -> {other}" in result.stdout.replace("\n", " ")
 
 
 def test_every_module_belongs_to_a_layer():

@@ -31,6 +31,7 @@ from sparselmm.data.tables.texts import with_trouble
 from sparselmm.exceptions import DataError, FormulaError, SparseLMMError
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, render
+from sparselmm.hints.table import CONTRASTS, FORMULA_FUNCTIONS
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": np.true_divide, "^": np.power,
@@ -41,13 +42,6 @@ _COMPARISON: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 _NUMPY_EXTRA: dict[str, Callable[..., Any]] = {"round": np.round, "clip": np.clip}
 _LONG = 10
-_NO_SUCH = {
-    "s": "smooth terms are not part of this package: use bs(x, df=...) or cs(x, df=...)",
-    "Surv": "survival responses are not supported",
-    "cbind": "fit one response at a time",
-    "dummy": "write as.numeric(f == 'level')",
-}
-_NO_CONTRASTS = ("Diff", "SAS", "contr.SAS", "contr.sdif", "Simple", "Scan")
 
 
 class Evaluator:
@@ -155,7 +149,7 @@ class Evaluator:
             return self._outside(self.context[name], name)
         if name in CONSTANTS:
             return CONSTANTS[name]
-        if name in _NO_CONTRASTS:
+        if name in CONTRASTS:
             raise FormulaError(f"the contrasts {name} are not available; use treatment, sum, helmert, poly or a matrix")
         hint = self.frame.suggestion(name)
         if hint.startswith("the columns are"):
@@ -309,8 +303,8 @@ class Evaluator:
         return value
 
     def _unknown_function(self, node: Call) -> str:
-        if node.func in _NO_SUCH:
-            return f"the function {node.func}() in {render(node)} is not available: {_NO_SUCH[node.func]}"
+        if node.func in FORMULA_FUNCTIONS:
+            return f"the function {node.func}() in {render(node)} is not available: {FORMULA_FUNCTIONS[node.func]}"
         known = [*FUNCTIONS, *ELEMENTWISE, *self.context]
         near = difflib.get_close_matches(node.func, known, n=2)
         own = f"a function of your own goes in context={{{node.func!r}: {node.func}}}"

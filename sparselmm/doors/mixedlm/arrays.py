@@ -11,11 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.api import LinearMixedModel
-from sparselmm.covariance import STRUCTURES
-from sparselmm.data.design import DesignTerm, GroupedTerm, SparseTerm
-from sparselmm.data.tables.columns import Factor, list_some, to_grouping
-from sparselmm.data.tables.labels import check_order
+from sparselmm.api import Factor, LinearMixedModel, check_order, list_some, to_grouping
 from sparselmm.doors.mixedlm.translation import Members, Translation, check_length, na_action, positions
 from sparselmm.exceptions import DataError, ParameterError
 
@@ -24,9 +20,10 @@ GROUP = "Group"
 
 @dataclass(frozen=True)
 class _Component:
-    """One variance component: its term and, level by level, group and name."""
+    """One variance component: its term as arrays; level by level the level, its group and its name."""
 
-    term: DesignTerm
+    term: dict[str, Any]
+    levels: pd.Index
     groups: IntArray
     names: tuple[str, ...]
 
@@ -150,13 +147,13 @@ def _re_names(exog_re: Any) -> tuple[str, ...]:
     return tuple(f"x_re{j}" for j in range(1, k + 1))
 
 
-def _random_effects(t: int, terms: Sequence[DesignTerm], factor: Factor, names: tuple[str, ...]) -> Members:
+def _random_effects(t: int, terms: Sequence[Any], factor: Factor, names: tuple[str, ...]) -> Members:
     groups = factor.levels.get_indexer(terms[t].levels)
     return Members(t, np.asarray(groups, dtype=np.int64), names * terms[t].m)
 
 
-def _members(t: int, component: _Component, term: DesignTerm) -> Members:
-    at = component.term.levels.get_indexer(term.levels)
+def _members(t: int, component: _Component, term: Any) -> Members:
+    at = component.levels.get_indexer(term.levels)
     return Members(t, component.groups[at], tuple(component.names[i] for i in at))
 
 
@@ -212,11 +209,13 @@ def _component(
     if len(found.rows) == len(np.unique(found.rows)) and (sizes > 0).all() and (factor.codes >= 0).all():
         codes, Z = found.starts[factor.codes], np.zeros((n, 1))
         codes[found.rows], Z[found.rows, 0] = found.columns, found.values
-        term: DesignTerm = GroupedTerm(name, name, STRUCTURES.default, (name,), levels, codes, Z)
+        parts: dict[str, Any] = {"groups": pd.Categorical.from_codes(codes, levels), "Z": Z}
     else:
         matrix = sp.csr_array((found.values, (found.rows, found.columns)), shape=(n, int(found.starts[-1])))
-        term = SparseTerm(name, name, STRUCTURES.default, (name,), levels, matrix)
-    return _Component(term, groups, tuple(f"{name}[{column}]" for column in columns))
+        parts = {"matrix": matrix, "levels": levels}
+    return _Component(
+        {**parts, "name": name, "columns": [name]}, levels, groups, tuple(f"{name}[{column}]" for column in columns)
+    )
 
 
 def _entries(name: str, mats: list[tuple[Any, list[str]]], order: Sequence[IntArray], factor: Factor) -> _Entries:
@@ -226,6 +225,12 @@ def _entries(name: str, mats: list[tuple[Any, list[str]]], order: Sequence[IntAr
             raise DataError(
                 f"exog_vc[{name!r}] of the group {factor.levels[g]} has shape {mat.shape}; "
                 f"it needs {len(at)} rows and {len(names)} columns"
+            )
+        twice = pd.Index(names)[pd.Index(names).duplicated()]
+        if len(twice):
+            raise DataError(
+                f"the variance component {name!r} has two columns called {twice[0]!r} in the group {factor.levels[g]}; "
+                "give each column of exog_vc a name of its own"
             )
         part = sp.coo_array(mat)
         rows.append(at[part.row])

@@ -9,12 +9,9 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray, IntArray
+from sparselmm.api import MixedModelFit, covariances_by_set
 from sparselmm.doors.mixedlm.translation import Translation
 from sparselmm.exceptions import DataError
-from sparselmm.inference.predict.error_variance import PredictionErrors
-from sparselmm.linalg.blocks import apply_factor
-
-BATCH_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -40,32 +37,10 @@ class GroupEffects:
         found = zip(self.labels, self.positions, self.names)
         return {label: pd.Series(values[at], index=names) for label, at, names in found}
 
-    def covariances(self, joint: PredictionErrors, sigma: float) -> dict[Any, pd.DataFrame]:
-        """Return Cov(b | y) at the estimated parameters by group.
-
-        Effects of different groups are independent, so one right-hand side serves one effect of each group.
-        """
-        size = max(map(len, self.positions), default=0)
-        blocks = [np.empty((len(at), len(at))) for at in self.positions]
-        step = max(1, BATCH_CELLS // max(joint.gram.q, 1))
-        for first in range(0, size, step):
-            last = min(first + step, size)
-            columns = self._columns(joint, first, last)
-            for at, block in zip(self.positions, blocks):
-                block[:, first:last] = columns[at, : max(len(at) - first, 0)]
-        found = zip(self.labels, blocks, self.names)
-        return {label: pd.DataFrame(sigma**2 * (V + V.T) / 2.0, names, names) for label, V, names in found}
-
-    def _columns(self, joint: PredictionErrors, first: int, last: int) -> FloatArray:
-        """Return R M⁻¹ R'e for the sums e of the unit vectors of the effects first, ..., last - 1 of all groups."""
-        E = np.zeros((joint.gram.q, last - first))
-        for at in self.positions:
-            chosen = at[first:last]
-            E[chosen, np.arange(len(chosen))] = 1.0
-        E = apply_factor(E, tuple(R.T for R in joint.factors), joint.gram)
-        with joint.open() as system:
-            found = system.solve(E)
-        return apply_factor(found, joint.factors, joint.gram)
+    def covariances(self, fit: MixedModelFit) -> dict[Any, pd.DataFrame]:
+        """Return Cov(b | y) at the estimated parameters by group; effects of different groups are independent."""
+        found = zip(self.labels, covariances_by_set(fit, self.positions), self.names)
+        return {label: pd.DataFrame(V, names, names) for label, V, names in found}
 
 
 def product_by_name(exog: Any, params: pd.Series[float]) -> pd.Series[float] | FloatArray:
@@ -94,7 +69,7 @@ def product_by_name(exog: Any, params: pd.Series[float]) -> pd.Series[float] | F
 def group_effects(t: Translation) -> GroupEffects:
     """Return the random effects of each group of a model."""
     members = t.vcs if t.re is None else (t.re, *t.vcs)
-    terms = t.design.terms
+    terms = t.lmm.problem.design.terms
     starts = np.cumsum([0, *(term.m * term.k for term in terms)])
     groups = np.concatenate([np.repeat(m.groups, terms[m.term].k) for m in members])
     positions = np.concatenate([np.arange(starts[m.term], starts[m.term + 1]) for m in members])

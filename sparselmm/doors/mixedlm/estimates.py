@@ -15,12 +15,6 @@ from sparselmm.doors.mixedlm.stated import StatedModel
 from sparselmm.doors.mixedlm.translation import Translation
 from sparselmm.exceptions import ParameterError
 from sparselmm.hints.refusal import Hinted
-from sparselmm.inference.variance.covariance import (
-    ReportedTerm,
-    VarianceParameters,
-    reported_terms,
-    variance_parameters,
-)
 
 ROUNDING = 1e-12
 
@@ -122,38 +116,26 @@ class MixedLMEstimates(Hinted, hints="MixedLMResults"):
 
     # --- uncertainty -----------------------------------------------------------------------------
 
-    def _random_jacobian(self, variances: bool) -> FloatArray:
-        """Return derivatives of the random part of `params`, or of it times scale, in (par, σ)."""
-        terms = reported_terms(self.lmm.result.engine.parameters, self.lmm.result.par)
-        starts = np.cumsum([0, *(len(t.domega) for t in terms)])
-        members = self.translation.vcs if self.translation.re is None else (self.translation.re, *self.translation.vcs)
-        rows = []
-        for m in members:
-            t: ReportedTerm = terms[m.term]
-            pairs = [(0, 0)] if m is not self.translation.re else [*zip(*np.tril_indices(len(t.omega)))]
-            for i, j in pairs:
-                row = np.zeros(int(starts[-1]) + 1)
-                row[starts[m.term] : starts[m.term + 1]] = t.domega[:, i, j]
-                if variances:
-                    row *= self.scale
-                    row[-1] = 2.0 * self.lmm.sigma * t.omega[i, j]
-                rows.append(row)
-        return np.array(rows)
-
-    @cached_property
-    def _varpar(self) -> VarianceParameters:
-        return variance_parameters(self.lmm.result)
-
-    def _random_cov(self, variances: bool) -> FloatArray:
-        J = self._random_jacobian(variances)
-        return np.asarray(J @ self._varpar.cov @ J.T)
+    def _random_cov(self, scale: str) -> FloatArray:
+        """Return the covariance of the random part of `params` on a scale of `cov_varpar`."""
+        at: dict[tuple[int, int, int], int] = {}  # where each entry is: the diagonal, then below by columns
+        start = 0
+        for t, term in enumerate(self.lmm.varcorr.terms):
+            k = len(term.columns)
+            entries = [*((i, i) for i in range(k)), *((i, j) for j in range(k) for i in range(j + 1, k))]
+            at |= {(t, *entry): start + x for x, entry in enumerate(entries)}
+            start += len(entries)
+        re = self.translation.re
+        chosen = [] if re is None else [at[re.term, i, j] for i in range(self.k_re) for j in range(i + 1)]
+        chosen += [at[m.term, 0, 0] for m in self.translation.vcs]
+        return self.lmm.cov_varpar(scale).to_numpy()[np.ix_(chosen, chosen)]
 
     def cov_params(self) -> pd.DataFrame:
         """Return the covariance of `params`; fixed effects and variances are taken as uncorrelated."""
         p = self.k_fe
         cov = np.zeros((len(self.param_names),) * 2)
         cov[:p, :p] = self.lmm.cov_params()
-        cov[p:, p:] = self._random_cov(False)
+        cov[p:, p:] = self._random_cov("relative")
         return pd.DataFrame(cov, index=self.param_names, columns=self.param_names)
 
     @cached_property
@@ -164,7 +146,7 @@ class MixedLMEstimates(Hinted, hints="MixedLMResults"):
     @cached_property
     def bse_re(self) -> pd.Series[float]:
         """Standard errors of the entries of `cov_re` and of `vcomp`; NaN for a variance of zero."""
-        return self._roots(np.diag(self._random_cov(True)), self.scale)
+        return self._roots(np.diag(self._random_cov("varcov")), self.scale)
 
     def _roots(self, variances: FloatArray, unit: float) -> pd.Series[float]:
         """Return roots; NaN for those of the random part that are nothing but rounding in the unit given."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparselmm.api import by_name
 from sparselmm.doors.mixedlm.estimates import MixedLMEstimates
 from sparselmm.exceptions import ParameterError
-from sparselmm.inference.fixed.hypotheses import by_name
 
 
 class HypothesisTests(MixedLMEstimates):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparselmm.api import MixedModelFit
+from sparselmm.api import MixedModelFit, Optimizer
 from sparselmm.doors.mixedlm.arrays import translate_arrays
 from sparselmm.doors.mixedlm.formulas import translate_formula
 from sparselmm.doors.mixedlm.results import MixedLMResults
@@ -13,7 +13,6 @@ from sparselmm.doors.mixedlm.stated import StatedModel
 from sparselmm.exceptions import DataWarning, ParameterError, UnsupportedError, warn_user
 from sparselmm.hints.names import model_hint, refuse_file_name
 from sparselmm.hints.refusal import hinted
-from sparselmm.optimize import Optimizer
 
 _SEARCH = frozenset({"method", "maxiter", "gtol", "maxfun", "niter_sa", "start_params", "full_output", "disp"})
 _OTHER_MODEL = frozenset({"free", "fe_pen", "cov_pen"})

@@ -17,8 +17,6 @@ from sparselmm.doors.mixedlm.hypotheses import HypothesisTests
 from sparselmm.doors.mixedlm.summary import Labels, MixedLMSummary, summarize
 from sparselmm.exceptions import ParameterError
 from sparselmm.hints.names import result_hint
-from sparselmm.inference.predict.error_variance import prediction_errors
-from sparselmm.inference.variance.sdcor import variance_entries
 
 VTYPES = ("re", "vc")
 REACHES = (3.0, 6.0, 12.0, 24.0, 48.0)  # how far profiles are followed, in units of zeta, until they reach
@@ -52,8 +50,7 @@ class MixedLMResults(HypothesisTests):
     @cached_property
     def random_effects_cov(self) -> dict[Any, pd.DataFrame]:
         """Covariance of `random_effects` given the data, by group; the parameters count as known."""
-        found = self.lmm.result
-        return self._effects.covariances(prediction_errors(found.engine, found.par), found.sigma)
+        return self._effects.covariances(self.lmm)
 
     @property
     def fittedvalues(self) -> pd.Series[float]:
@@ -77,7 +74,7 @@ class MixedLMResults(HypothesisTests):
             False where ``exog`` is the matrix although the model was made by formula.
         """
         if exog is None:
-            return pd.Series(self.translation.design.X @ self.fe_params.to_numpy(), index=self.translation.design.index)
+            return pd.Series(self.lmm.problem.design.X @ self.fe_params.to_numpy(), index=self.lmm.problem.design.index)
         if self.lmm.source.encoding is None or not transform:
             return product_by_name(exog, self.fe_params)
         found = self.lmm.predict(exog, re_form="~0")
@@ -123,8 +120,8 @@ class MixedLMResults(HypothesisTests):
             raise ParameterError(f"dist_low = {dist_low} would make the variance {estimate:.4g} negative or zero")
         low = np.linspace(estimate - dist_low, estimate, num_low + 1)
         values = np.concatenate([low, np.linspace(estimate, estimate + dist_high, num_high + 1)[1:]])
-        entries = variance_entries(self.translation.design.terms, self.lmm.result.engine.parameters.structures)
-        name = next(e.name for e in entries if (e.term, e.row, e.col) == (term, column, column))
+        of = self.lmm.varcorr.terms[term]
+        name = f"sd({of.columns[column]}|{of.name})"
         for reach in REACHES:
             zeta = self._zeta(name, values, reach)
             if not np.isnan(zeta).any():

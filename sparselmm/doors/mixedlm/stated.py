@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sparselmm._typing import FloatArray
@@ -10,11 +11,11 @@ from sparselmm.doors.mixedlm.translation import Translation
 from sparselmm.hints.refusal import Hinted
 
 
+@dataclass(frozen=True, repr=False, eq=False)
 class StatedModel(Hinted, hints="MixedLM"):
     """What a `MixedLM` says about itself; it is all in the translation."""
 
-    def __init__(self, translation: Translation) -> None:
-        self._translation = translation
+    _translation: Translation
 
     @property
     def lmm(self) -> LinearMixedModel:
@@ -29,12 +30,12 @@ class StatedModel(Hinted, hints="MixedLM"):
     @property
     def endog(self) -> FloatArray:
         """Response of the rows used, (n,)."""
-        return self._translation.design.y
+        return self.lmm.problem.design.y
 
     @property
     def exog(self) -> FloatArray:
         """Fixed-effects matrix, (n, k_fe)."""
-        return self._translation.design.X
+        return self.lmm.problem.design.X
 
     @property
     def groups(self) -> Any:
@@ -54,7 +55,7 @@ class StatedModel(Hinted, hints="MixedLM"):
     @property
     def exog_names(self) -> list[str]:
         """Names of the fixed effects."""
-        return list(self._translation.design.columns)
+        return list(self.lmm.problem.design.columns)
 
     @property
     def group_labels(self) -> list[Any]:
@@ -69,7 +70,7 @@ class StatedModel(Hinted, hints="MixedLM"):
     @property
     def nobs(self) -> int:
         """Number of rows used."""
-        return self._translation.design.n
+        return self.lmm.problem.design.n
 
     def __repr__(self) -> str:
         return f"<MixedLM: {self.lmer_formula or self.lmm.source.formula}; {self.nobs} rows, {self.n_groups} groups>"

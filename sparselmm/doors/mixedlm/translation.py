@@ -12,7 +12,6 @@ import pandas as pd
 
 from sparselmm._typing import IntArray
 from sparselmm.api import LinearMixedModel
-from sparselmm.data.design import Design
 from sparselmm.exceptions import DataError, ParameterError
 
 MISSING = {"drop": "omit", "none": "fail", "raise": "fail"}
@@ -76,11 +75,6 @@ class Translation:
     formula: str | None = None
     lmer_formula: str | None = None
 
-    @property
-    def design(self) -> Design:
-        """The rows."""
-        return self.lmm.problem.design
-
 
 def na_action(missing: str) -> str:
     """Return our rule for missing values.
@@ -93,7 +87,7 @@ def na_action(missing: str) -> str:
     return MISSING[missing]
 
 
-def positions(labels: Sequence[str], design: Design) -> list[int]:
+def positions(labels: Sequence[str], design: Any) -> list[int]:
     """Return where the terms with these labels, in the order given, are in the design.
 
     The design sorts terms by their number of levels and keeps the order of terms of the same label.

@@ -14,7 +14,10 @@ from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.predict.error_variance import DIRECT_ROWS, InverseEntries, PredictionErrors
 from sparselmm.inference.predict.solution_limit import refuse_many
+from sparselmm.linalg.blocks import apply_factor
 from sparselmm.linalg.protocol import approximate
+
+BATCH_CELLS = 4_000_000  # of right-hand sides and of solutions at a time: 32 MB each
 
 Levels = Mapping[str, Sequence[object] | None]
 
@@ -251,3 +254,30 @@ def tidy_modes(modes: dict[str, ConditionalModes], level: float) -> pd.DataFrame
             )
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def covariances_of_sets(errors: PredictionErrors, sigma: float, sets: Sequence[IntArray]) -> list[FloatArray]:
+    """Return Cov(b | y), (s, s), of sets of s random effects each, given by their positions among all q.
+
+    Effects of different sets must be independent given y, so that one right-hand side can serve one effect of each:
+    column j of σ² R M⁻¹ R'E, E the unit vectors of the j-th effects of all sets added up, holds all their covariances.
+    """
+    size = max(map(len, sets), default=0)
+    blocks = [np.empty((len(at), len(at))) for at in sets]
+    step = max(1, BATCH_CELLS // max(errors.gram.q, 1))
+    for first in range(0, size, step):
+        last = min(first + step, size)
+        E = np.zeros((errors.gram.q, last - first))
+        for at in sets:
+            E[at[first:last], np.arange(len(at[first:last]))] = 1.0
+        columns = _times_variance(errors, E)
+        for at, block in zip(sets, blocks):
+            block[:, first:last] = columns[at, : max(len(at) - first, 0)]
+    return [sigma**2 * (V + V.T) / 2.0 for V in blocks]
+
+
+def _times_variance(errors: PredictionErrors, E: FloatArray) -> FloatArray:
+    """Return R M⁻¹ R'E, (q, j)."""
+    E = apply_factor(E, tuple(R.T for R in errors.factors), errors.gram)
+    with errors.open() as system:
+        return apply_factor(system.solve(E), errors.factors, errors.gram)

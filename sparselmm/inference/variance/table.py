@@ -20,7 +20,7 @@ from sparselmm.inference.variance.covariance import (
 )
 from sparselmm.likelihood.result import FitResult
 
-SCALES = ("theta", "sdcor", "varcov")
+SCALES = ("theta", "sdcor", "varcov", "relative")
 
 
 def parameter_names(frame: pd.DataFrame, scale: str) -> list[str]:
@@ -46,8 +46,8 @@ def scaled_covariance(result: FitResult, found: VarianceParameters, scale: str, 
         The fit.
     found : VarianceParameters
         Its covariance of (par, σ).
-    scale : {"theta", "sdcor", "varcov"}
-        (θ, σ); standard deviations and correlations; variances and covariances.
+    scale : {"theta", "sdcor", "varcov", "relative"}
+        (θ, σ); standard deviations and correlations; variances and covariances; these over σ².
     names : sequence of str
         Names of the entries of θ.
     """
@@ -56,6 +56,10 @@ def scaled_covariance(result: FitResult, found: VarianceParameters, scale: str, 
     terms = reported_terms(result.engine.parameters, result.par)
     if scale == "theta":
         J, labels = theta_jacobian(terms), [*names, "sigma"]
+    elif scale == "relative":
+        J = varcov_jacobian(terms, 1.0)[:-1]
+        J[:, -1] = 0.0  # σ divides out
+        labels = [f"{name}/sigma^2" for name in parameter_names(result.varcorr.to_frame(), scale)[: len(J)]]
     else:
         jacobian = sdcor_jacobian if scale == "sdcor" else varcov_jacobian
         J, labels = jacobian(terms, result.sigma), parameter_names(result.varcorr.to_frame(), scale)

@@ -49,6 +49,7 @@ def dummies(data, column=None):
             {"vc_formula": {"room": "0 + C(room) + C(room):z"}},
             "y ~ x + diag(1 + z | school:room, hom=TRUE)",
         ),
+        ({"vc_formula": {"sign": "0 + (z > 0)"}}, "y ~ x + (1 | school:(z > 0))"),
     ],
 )
 def test_formulas_become_lmers(schools, options, formula):
@@ -261,7 +262,7 @@ def test_options_of_the_other_search_are_ignored_aloud_and_other_models_refused(
 @pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SingularFitWarning")
 @pytest.mark.parametrize("cells", [1, 4_000_000])
 def test_conditional_covariances_are_those_of_the_dense_formula(schools, cells, monkeypatch):
-    monkeypatch.setattr("sparselmm.doors.mixedlm.effects.BATCH_CELLS", cells)
+    monkeypatch.setattr("sparselmm.inference.predict.conditional_variance.BATCH_CELLS", cells)
     part = schools.drop(index=range(8)).sample(frac=1.0, random_state=1)
     vc = {"room": dummies(part), "slope": dummies(part, "z")}
     exog = np.column_stack([np.ones(len(part)), part["x"]])
@@ -466,3 +467,30 @@ def test_arguments_that_there_are_not_are_named_with_what_to_write(schools):
     ]:
         with pytest.raises(TypeError, match=advice):
             call()
+
+
+def test_standard_errors_are_those_of_the_relative_covariances(schools):
+    result = slm.mixedlm("y ~ x", schools, groups="school", re_formula="1").fit()
+    sd = float(result.lmm.cov_varpar().iloc[0, 0]) ** 0.5
+    theta = float(result.lmm.theta[0])
+    assert result.bse.iloc[-1] == pytest.approx(2.0 * theta * sd, rel=1e-10)  # d(θ²) = 2θ dθ
+    relative = result.lmm.cov_varpar("relative")
+    assert list(relative) == ["var(Intercept|school)/sigma^2"]
+    assert relative.iloc[0, 0] == pytest.approx(result.bse.iloc[-1] ** 2, rel=1e-12)
+    with pytest.raises(exceptions.ParameterError, match="theta, sdcor, varcov, relative"):
+        result.lmm.cov_varpar("nope")
+
+
+def test_a_model_is_whole_and_stays_as_it_is(schools):
+    model = slm.mixedlm("y ~ x", schools, groups="school")
+    assert type(model) is slm.MixedLM
+    assert vars(model).keys() == vars(slm.MixedLM(schools["y"], schools[["x"]], schools["school"])).keys()
+    with pytest.raises(AttributeError):
+        model._translation = None
+
+
+def test_columns_of_a_component_need_names_of_their_own():
+    n = 12
+    groups, two = np.repeat([0, 1], 6), pd.DataFrame(np.eye(6)[:, :2], columns=["a", "a"])
+    with pytest.raises(exceptions.DataError, match=r"component 'v' has two columns called 'a' in the group 0"):
+        slm.MixedLM(np.arange(n) % 5.0, np.ones((n, 1)), groups, exog_vc={"v": {0: two, 1: two}})

@@ -64,6 +64,14 @@ def test_a_fit_reads_its_formula_once(counts, formula):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_statsmodels_formulas_are_read_once_each(counts):
+    components = {"f": "0 + C(f)", "fz": "0 + f:z"}
+    slm.mixedlm("y ~ scale(x)", DATA, groups="g", re_formula="1 + x", vc_formula=components).fit().summary()
+    texts = ["y ~ scale(x)", "1 + x", *components.values()]
+    assert sorted(counts["tokenized"]) == sorted(counts["read"]) == sorted(texts)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_an_update_reads_the_change_and_the_new_formula(counts):
     fit = slm.lmer("y ~ x + f + (1 | g)", DATA)
     again = fit.update(". ~ . - x")
