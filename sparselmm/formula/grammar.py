@@ -14,7 +14,7 @@ _BINDING = {
     "<": 5, ">": 5, "<=": 5, ">=": 5, "==": 5, "!=": 5,
     "+": 6, "-": 6, "*": 7, "/": 7, ":": 9, "^": 11,
 }  # fmt: skip
-MAX_TOKENS = 20_000
+MAX_TOKENS = 20_000  # of a formula; so many are read in 0.1 s
 _SPECIAL = 8  # %in%, %% and the like
 _PREFIX = {"-": 10, "+": 10, "!": 4, "~": 1}
 

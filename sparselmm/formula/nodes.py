@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Self
 
 PLAIN_NAME = re.compile(r"(?:[^\W\d]|\.(?!\d))[\w.]*\Z")
-_LONG_SUM = 64
+_LONG_SUM = 64  # terms of a sum beyond which its tree is balanced: Python nests some 1,000 calls
 _PYTHON_WORDS = {"TRUE": "True", "FALSE": "False", "NULL": "None"}
 _R_WORDS = {python: r for r, python in _PYTHON_WORDS.items()}
 

@@ -15,9 +15,10 @@ from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
 from sparselmm.statistics.crossproducts import CrossProducts
 
+#: Relative standard deviation, in units of a level's information, that starts are kept above: zero is a bad start.
 FLOOR = 0.3
-CEILING = 100.0
-CHUNK_CELLS = 262_144
+CEILING = 100.0  # and below
+CHUNK_CELLS = 262_144  # cells of Z'WZ that are squared at a time: 2 MB per column
 
 
 def column_scales(gram: BlockGram) -> list[FloatArray]:

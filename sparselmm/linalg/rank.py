@@ -7,7 +7,7 @@ from scipy.linalg import lapack
 
 from sparselmm._typing import FloatArray
 
-CHUNK_ROWS = 65_536
+CHUNK_ROWS = 65_536  # rows of X that are factored at a time, so that they stay in cache
 
 
 def triangular_factor(X: FloatArray, chunk_rows: int = CHUNK_ROWS) -> FloatArray:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
-LONG_SECONDS = 4.0
-TYPICAL_EVALUATIONS = 8
+LONG_SECONDS = 4.0  # a fit that takes longer shows how far it is
+TYPICAL_EVALUATIONS = 8  # of the criterion in a fit by derivatives
 
 
 def shows_progress(stream: TextIO) -> bool:

@@ -14,9 +14,9 @@ from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Name
 from sparselmm.formula.nodes import names as names_in
 
-MANY_TEXTS = 10
-MANY_CODES = 20
-MOST_NAMES = 20_000
+MANY_TEXTS = 10  # values of a text column from which numbers written as text look like a mistake
+MANY_CODES = 20  # whole numbers; fewer may well be codes
+MOST_NAMES = 20_000  # levels that are compared by name, in 10 ms
 _SHORT = 3
 _SHOWN = 3
 

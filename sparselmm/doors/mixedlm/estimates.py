@@ -16,7 +16,7 @@ from sparselmm.doors.mixedlm.translation import Translation
 from sparselmm.exceptions import ParameterError
 from sparselmm.hints.refusal import Hinted
 
-ROUNDING = 1e-12
+ROUNDING = 1e-12  # standard errors below this, in units of the estimates' scale, are those of a zero variance
 
 
 @dataclass(frozen=True, repr=False)

@@ -30,9 +30,10 @@ from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
 from sparselmm.linalg.protocol import PenalizedSystem
 
+#: Squared relative SD of the wide templates: a projection by them leaves 1/(1 + KAPPA2 d) of what it removes.
 KAPPA2 = 1e7
-REFINEMENTS = 4
-RANK_TOL = 1e-9
+REFINEMENTS = 4  # passes of a projection; after four, what the first leaves of directions with d > 1e-3 is rounding
+RANK_TOL = 1e-9  # eigenvalues of a scaled X'X without Z below this are rounding
 
 
 @dataclass(frozen=True)

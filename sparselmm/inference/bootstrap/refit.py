@@ -29,8 +29,9 @@ from sparselmm.statistics.crossproducts import CrossProducts
 # decrease of the criterion that may be left: a thousandth of a standard error, and 0.005 where a factorisation is dear
 FINE, COARSE = 1e-6, 3e-5
 AI_RATE = 0.02  # what a step by the average information leaves of the decrease it predicts, at best
+#: Least factor by which a step along Ω may change a variance; beyond it the step is taken in the parameters.
 SHRINK = 0.1
-MAX_STEPS = 50
+MAX_STEPS = 50  # of one refit; those that need more count as not converged
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from sparselmm.inference.bootstrap.minque import Shared, prepare
 from sparselmm.inference.bootstrap.refit import Refits, refit
 from sparselmm.inference.fixed.tables import check_level
 from sparselmm.inference.predict.simulate import count, seed_sequence
+from sparselmm.inference.sizes import REPLICATE_CELLS, SILENT_SECONDS
 from sparselmm.inference.variance.sdcor import (
     SIGMA,
     SIGMA2,
@@ -40,9 +41,7 @@ from sparselmm.likelihood.problem import Problem
 from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg.threads import blas_threads
 
-BATCH_CELLS = 2_000_000
-LARGEST_BATCH = 100
-SILENT_SECONDS = 2.0
+LARGEST_BATCH = 100  # replicates; more gain nothing, and progress is seen batch by batch
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,7 @@ def bootstrap(
 
 def batch_size(q: int) -> int:
     """Return the replicates per batch for q columns of Z."""
-    return int(np.clip(BATCH_CELLS // max(q, 1), 1, LARGEST_BATCH))
+    return int(np.clip(REPLICATE_CELLS // max(q, 1), 1, LARGEST_BATCH))
 
 
 def run_batches(

@@ -19,8 +19,8 @@ from sparselmm.inference.compare.table import ComparisonTable
 from sparselmm.inference.distributions import chi2_tail
 from sparselmm.likelihood.result import FitResult
 
-SPAN_TOL = 1e-7
-PROBES = 3
+SPAN_TOL = 1e-7  # length of what is left of a unit column, half the digits
+PROBES = 3  # random vectors by which covariances of y are told apart; one would do with probability one
 
 
 @dataclass(frozen=True)

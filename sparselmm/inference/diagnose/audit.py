@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
+from sparselmm.inference.sizes import SILENT_SECONDS
 from sparselmm.likelihood.pls import Engine
 from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg.audit.dense import Listener
@@ -15,8 +16,7 @@ from sparselmm.linalg.audit.report import AuditCost
 from sparselmm.linalg.protocol import approximate
 from sparselmm.linalg.threads import blas_threads
 
-SILENT_SECONDS = 2.0
-ROUNDING = 1e-12
+ROUNDING = 1e-12  # of the exact value: no standard error is smaller
 
 
 @dataclass(frozen=True)

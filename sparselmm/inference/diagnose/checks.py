@@ -19,12 +19,13 @@ from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.exceptions import Message
 from sparselmm.linalg.rank import triangular_factor
 
-FEW_LEVELS = 5
-MOSTLY = 0.5
-HIGH_VIF = 10.0
-HIGH_CONDITION = 30.0
+FEW_LEVELS = 5  # levels; with fewer a variance is hardly estimated (Gelman and Hill 2007, section 12.9)
+MOSTLY = 0.5  # share of the levels that makes a remark worth while
+HIGH_VIF = 10.0  # the usual rule of thumb (Marquardt 1970)
+HIGH_CONDITION = 30.0  # of X with columns of unit length, from which dependences harm (Belsley, Kuh and Welsch 1980)
+#: Standard deviations of the mean of a slope's variable from zero: intercept and slope correlate by construction.
 FAR_FROM_ZERO = 5.0
-NAMED = 3
+NAMED = 3  # things that a sentence lists before it says how many more
 
 
 def grouped(design: Design) -> list[GroupedTerm]:

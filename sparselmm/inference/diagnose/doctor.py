@@ -28,10 +28,10 @@ from sparselmm.inference.leave_out.residuals import residuals_of
 from sparselmm.likelihood.result import FitResult
 
 ORDER = {"warning": 0, "note": 1, "info": 2}
-NEARLY_ONE = 0.95
-LITTLE = 0.1
-OUTLIER = 4.0
-WIDTH = 100
+NEARLY_ONE = 0.95  # absolute correlation of random effects
+LITTLE = 0.1  # reliability below which modes are mostly shrunk to zero
+OUTLIER = 4.0  # standard deviations; beyond them lies one normal value in 16,000
+WIDTH = 100  # columns of the printed text
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sparselmm.inference.fixed.terms import (
 )
 from sparselmm.likelihood.result import FitResult
 
-RANK_TOL = 1e-9
+RANK_TOL = 1e-9  # singular values of columns of unit length below this are rounding
 
 
 def aliased_note(encoding: EncodingSpec | None, kind: str) -> list[str]:

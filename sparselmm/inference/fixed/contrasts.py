@@ -19,7 +19,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.fixed.terms import INTERCEPT, FixedTerm, upper_factor
 
-ROUNDING = 1e-12
+ROUNDING = 1e-12  # coefficients below this share of the largest are zero
 TYPES = {"I": "I", "II": "II", "III": "III", "1": "I", "2": "II", "3": "III"}
 
 

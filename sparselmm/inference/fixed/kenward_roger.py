@@ -26,8 +26,8 @@ from sparselmm.likelihood.information import Direction, omega_information
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.likelihood.result import FitResult
 
-CONDITION = 1e-10
-ROW_TOL = 1e-8
+CONDITION = 1e-10  # eigenvalues of the information, scaled to a unit diagonal, below this are rounding
+ROW_TOL = 1e-8  # of rows of unit length that count as independent
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,8 @@ def kenward_roger(result: FitResult) -> KenwardRoger:
     if np.linalg.eigvalsh(unit)[0] < CONDITION:
         notes = ("Kenward-Roger: the information about the variance parameters is singular; it was inverted as far as "
                  "it has rank.",)  # fmt: skip
+    # Φ_A = Φ + 2Φ Σ_ij A_ij (Q_ij - P_i Φ P_j) Φ, A = 2 I⁻¹ the covariance of the parameters; W and U are Q and P
+    # between the factors of Φ = RX⁻¹RX⁻ᵀ (Kenward and Roger 1997, section 3)
     A = 2.0 * np.outer(scale, scale) * np.linalg.pinv(unit, rcond=CONDITION, hermitian=True)
     inner = np.einsum("ij,ijab->ab", A, W) - np.einsum("ij,iab,jbc->ac", A, U, U, optimize=True)
     root = pls.crossproducts.basis.matrix @ np.linalg.inv(solution.RX)

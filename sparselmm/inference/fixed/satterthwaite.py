@@ -20,7 +20,7 @@ from sparselmm.inference.fixed.wald import FixedEffects, FTest, fixed_effects, r
 from sparselmm.inference.variance.covariance import VarianceParameters, variance_parameters
 from sparselmm.likelihood.result import FitResult
 
-EQUAL_DF = 1e-8
+EQUAL_DF = 1e-8  # degrees of freedom this close are equal, and need no average (lmerTest's rule)
 
 
 @dataclass(frozen=True)

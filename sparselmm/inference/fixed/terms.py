@@ -18,9 +18,9 @@ from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import DataError
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import names
+from sparselmm.inference.sizes import CHUNK_ROWS
 
 INTERCEPT = "Intercept"
-CHUNK_ROWS = 100_000
 
 
 @dataclass(frozen=True)

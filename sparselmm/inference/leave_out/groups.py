@@ -22,14 +22,13 @@ from scipy.linalg import lapack, solve_triangular
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.data.design import Design
 from sparselmm.inference.predict.solution_limit import refuse_many
+from sparselmm.inference.sizes import BATCH_CELLS, CACHED_CELLS, KEPT_CELLS
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
 from sparselmm.linalg.protocol import PenalizedSystem
 from sparselmm.linalg.rank import triangular_factor
 from sparselmm.statistics.crossproducts import FixedTransform
 
-KEPT_CELLS = 40_000_000
-BATCH_CELLS = 4_000_000
-CACHED_CELLS = 1_000_000  # right-hand sides of one solve that still fit into the caches
+#: Squared pivot of the group's block of P (at most 1) that is rounding: a coefficient is lost with the group.
 INESTIMABLE = 1e-9
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from sparselmm._typing import BoolArray, FloatArray, IntArray, frozen
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.inference.leave_out.groups import (
-    BATCH_CELLS,
     Columns,
     FixedTheta,
     GroupRows,
@@ -31,6 +30,7 @@ from sparselmm.inference.leave_out.newton_step import (
     quadratic_forms,
     without,
 )
+from sparselmm.inference.sizes import BATCH_CELLS
 from sparselmm.likelihood.result import FitResult
 from sparselmm.statistics.crossproducts import with_centred_terms
 

@@ -106,12 +106,15 @@ def without(data: FullData, group: GroupRows, kernel: Kernel, columns: Columns, 
     """Return the parts of the derivatives without a group."""
     gram, criterion, B = data.gram, data.criterion, data.scores.B
     assert columns.AE is not None
+    # F: the group's rows of V⁻¹Z, zero outside the columns it is connected with
     F = -np.asarray(group.Z @ columns.AE)
     place = group.touched if isinstance(columns.rows, slice) else np.searchsorted(columns.rows, group.touched)
     F[:, place] += group.Z.toarray() if isinstance(group.Z, sp.csr_array) else group.Z
+    # without the group Z'Py loses Q'P_gg⁻¹(Py)_g, where Q = F - A B' are its rows of PZ and t = P_gg⁻¹(Py)_g
     s = data.scores.s + B @ (kernel.A.T @ kernel.t)
     s[columns.rows] -= F.T @ kernel.t
     if criterion.reml:
+        # Z'PZ loses Q'P_gg⁻¹Q, and P_gg = L L'; where F is zero, that is B A'P_gg⁻¹A B' = B N B'
         Q = F - kernel.A @ B[columns.rows].T
         lost = _within(gram, solve_triangular(kernel.L, Q, lower=True, check_finite=False), columns.rows)
         N = kernel.half.T @ kernel.half
@@ -121,12 +124,14 @@ def without(data: FullData, group: GroupRows, kernel: Kernel, columns: Columns, 
                 _squares(lost), data.BB, (_outer(b) for b in inside))
         )  # fmt: skip
     else:
+        # Z'V⁻¹Z loses F'(V⁻¹)_gg⁻¹F, and (V⁻¹)_gg = I - H
         K = -kernel.H
         K.flat[:: len(K) + 1] += 1.0
         half = solve_triangular(np.linalg.cholesky(K), F, lower=True, check_finite=False)
         lost = _squares(_within(gram, half, columns.rows))
     xp = data.pls.crossproducts
     df = criterion.df(xp.n - group.n_rows, xp.p)
+    # ∂d/∂Ω = Σ_l of the blocks of Z'PZ (or Z'V⁻¹Z) less df/pwrss s_l s_l'
     S = []
     for base, less, here in zip(data.information, lost, _levels(gram, s[:, None])):
         S.append(base - less - (df / fixed.pwrss) * _outer(here)[:, :, 0, 0])

@@ -22,9 +22,9 @@ from sparselmm.exceptions import ParameterError
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import names
 from sparselmm.inference.fixed.terms import distinct_chunks, upper_factor
+from sparselmm.inference.sizes import MAX_CELLS
 
-ESTIMABLE_TOL = 1e-7
-MAX_CELLS = 200_000
+ESTIMABLE_TOL = 1e-7  # of singular values and lengths, relative: between rounding and what data can show
 
 #: A name of contrasts, or coefficients by name: in the order of the means, or by their labels.
 ContrastKind = str | Mapping[str, Sequence[float] | Mapping[str, float]]

@@ -17,7 +17,7 @@ NAMES = {
 }
 ADJUSTMENTS = (*NAMES, "none")
 INTERVALS = {name: "bonferroni" if name in ("holm", "fdr") else name for name in NAMES}  # these two have none
-NEARLY_NORMAL = 1e5
+NEARLY_NORMAL = 1e5  # degrees of freedom in place of more: the difference is of their reciprocal's order
 
 
 def check_adjust(adjust: str | None) -> str:

@@ -14,10 +14,9 @@ from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.predict.error_variance import DIRECT_ROWS, InverseEntries, PredictionErrors
 from sparselmm.inference.predict.solution_limit import refuse_many
+from sparselmm.inference.sizes import BATCH_CELLS
 from sparselmm.linalg.blocks import apply_factor
 from sparselmm.linalg.protocol import approximate
-
-BATCH_CELLS = 4_000_000  # of right-hand sides and of solutions at a time: 32 MB each
 
 Levels = Mapping[str, Sequence[object] | None]
 

@@ -21,15 +21,13 @@ from scipy.linalg import solve_triangular
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.inference.predict.solution_limit import refuse_many
+from sparselmm.inference.sizes import BATCH_CELLS, CACHE_CELLS, ITERATED_COLUMNS
 from sparselmm.likelihood.pls import Engine
 from sparselmm.linalg.blocks import BlockGram, apply_factor
 from sparselmm.linalg.protocol import PenalizedSystem
 from sparselmm.statistics.crossproducts import FixedTransform
 
-BATCH_CELLS = 4_000_000
-CACHE_CELLS = 16_000_000
 DIRECT_SHARE, DIRECT_ROWS = 0.25, 500
-ITERATED_COLUMNS = 32
 
 Open = Callable[[], AbstractContextManager[PenalizedSystem]]
 

@@ -14,12 +14,12 @@ from sparselmm._typing import FloatArray
 from sparselmm.exceptions import NumericalError
 from sparselmm.inference.profile.point import HeldDeviance, Minimum, minimize
 
-MAX_POINTS = 60
-MAX_HALVINGS = 12
-MAX_NEWTON = 20
+MAX_POINTS = 60  # of one side of a profile; 7 are usual
+MAX_HALVINGS = 12  # of a step; twelve shorten it 4,000 times
+MAX_NEWTON = 20  # steps towards one limit, each of which about doubles its digits
 PAST = 1.005  # the last step aims a little beyond the end, so that no tiny one must follow
 OVERSHOOT = 1.6  # a step that raises |ζ| by more than this many spacings is taken again, shorter
-ROOT_TOL = 1e-7
+ROOT_TOL = 1e-7  # of ζ: a limit is off by less than 1e-7 of a standard error
 LOWER = 1e-5  # a profile this far below the minimum of the fit means that the fit is not the minimum
 
 

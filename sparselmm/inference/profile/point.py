@@ -36,7 +36,7 @@ from sparselmm.linalg.blocks import Templates, apply_transposed
 from sparselmm.optimize.newton import trust_region_step
 
 CERTAIN = 1e-7  # the last step may promise this much without another evaluation
-MAX_STEPS = 60
+MAX_STEPS = 60  # of the minimization at one point, which starts from the neighbouring ones
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ class Eliminated:
         own = [i for i, (t, _) in enumerate(directions) if t in self.first]
         other = [i for i in range(n) if i not in own]
         B = {i: self._embedded(*directions[i]) for i in own}
+        # R_11 = QD - Q A12 E A12'Q', with QD = Z1'V1⁻¹Z1 within levels: tr(QD B_i QD B_j), level by level
         QD = self.Q @ self.D
         for i in own:
             left = QD @ B[i]
@@ -111,6 +112,8 @@ class Eliminated:
                 out[i, j] = np.einsum("mab,mba->", left, QD @ B[j])
         if self.sandwich is None:
             return out
+        # with X the blocks of Q A12 E A12'Q' within levels and N_i = A12'Q'B_i Q A12 the rest is
+        # tr(E N_i E N_j) - tr(QD B_i X B_j) - tr(X B_i QD B_j)
         X = self.Q @ self.sandwich.level_forms(self.E) @ self.Q.transpose(0, 2, 1)
         N = {i: self.sandwich.middle(self.Q.transpose(0, 2, 1) @ B[i] @ self.Q) for i in own}
         EN = {i: self.E @ N[i] for i in own}
@@ -119,6 +122,7 @@ class Eliminated:
                 cross = np.einsum("mab,mba->", QD @ B[i], X @ B[j]) + np.einsum("mab,mba->", X @ B[i], QD @ B[j])
                 out[i, j] += np.einsum("ab,ba->", EN[i], EN[j]) - cross
         self._rest_traces(directions, other, out)
+        # R_12 = Q A12 W, W = I - EG: the trace with a term s that was not eliminated is <W_s'N_i W_s, B_j>
         for s in {directions[j][0] for j in other}:
             for i in own:
                 blocks = self._mixed_blocks(s, N[i], EN[i])
