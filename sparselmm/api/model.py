@@ -337,6 +337,8 @@ def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = Tr
     index = Y.columns if isinstance(Y, pd.DataFrame) else pd.RangeIndex(values.shape[1], name="response")
     table = pd.DataFrame({"criterion": found.criterion, "sigma": found.sigma}, index=index)
     names = [*design.columns, *(f"theta[{name}]" for name in model.theta_names)]
-    estimates = pd.DataFrame(np.hstack([found.beta, found.theta]), index=index, columns=names)
+    parameters = model.problem.engine.parameters
+    theta = np.array([parameters.theta(x) for x in found.par])
+    estimates = pd.DataFrame(np.hstack([found.coefficients, theta]), index=index, columns=names)
     flags = pd.DataFrame({"singular": found.singular, "converged": found.converged}, index=index)
     return pd.concat([table, estimates, flags], axis=1)

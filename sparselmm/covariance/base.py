@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import BoolArray, FloatArray, IntArray
 
 RANK_TOL = 1e-4  # sd relative to σ, in units of a level's information, that counts as zero
 
@@ -74,7 +74,7 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def nearest(self, covariance: FloatArray) -> FloatArray:
-        """Return parameters whose Ω matches a (k, k) covariance as well as the structure can."""
+        """Return canonical parameters whose Ω matches a (k, k) covariance as well as the structure can."""
 
     # --- Ω and its derivatives -------------------------------------------------------------------------
 
@@ -121,9 +121,9 @@ class CovarianceStructure(ABC):
         """Largest rank of Ω, k unless the structure is of reduced rank."""
         return self.k
 
-    def is_singular(self, T: FloatArray, scale: FloatArray) -> bool:
-        """Return whether a template has (relatively) zero pivots that the structure does not ask for."""
-        return zero_pivots(T, scale) > self.k - self.rank
+    def is_singular(self, T: FloatArray, scale: FloatArray) -> BoolArray:
+        """Return whether templates, (..., k, k), have (relatively) zero pivots that the structure does not ask for."""
+        return np.asarray(zero_pivots(T, scale) > self.k - self.rank)
 
     # --- what is reported ------------------------------------------------------------------------------
 
@@ -165,9 +165,10 @@ class CovarianceStructure(ABC):
         return modes
 
 
-def zero_pivots(T: FloatArray, scale: FloatArray) -> int:
-    """Return how many pivots of a template are (relatively) zero."""
-    return int(np.count_nonzero(np.abs(np.diag(T)) * scale < RANK_TOL))
+def zero_pivots(T: FloatArray, scale: FloatArray) -> IntArray:
+    """Return how many pivots of templates, (..., k, k), are (relatively) zero."""
+    pivots = np.abs(np.diagonal(T, axis1=-2, axis2=-1))
+    return np.asarray(np.count_nonzero(pivots * scale < RANK_TOL, axis=-1))
 
 
 def lower_factor(covariance: FloatArray, tol: float = 1e-14) -> FloatArray:

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from sparselmm._typing import FloatArray, IntArray
+from sparselmm._typing import BoolArray, FloatArray, IntArray, frozen
 from sparselmm.covariance.base import CovarianceStructure
 from sparselmm.exceptions import ParameterError
 
@@ -86,12 +86,20 @@ class ParameterMap:
 
     def upper(self) -> FloatArray:
         """Return the upper bounds of ``par``."""
-        return np.concatenate([s.upper() for s in self.structures])
+        return self._upper
 
-    def box(self) -> tuple[FloatArray, FloatArray]:
-        """Return the bounds that Newton's steps must keep."""
-        low, high = zip(*(s.box() for s in self.structures))
-        return np.concatenate(low), np.concatenate(high)
+    @cached_property
+    def _upper(self) -> FloatArray:
+        return frozen(np.concatenate([s.upper() for s in self.structures]))
+
+    def box(self) -> tuple[FloatArray, FloatArray] | None:
+        """Return the bounds that Newton's steps must keep, None where there are none."""
+        return self._box
+
+    @cached_property
+    def _box(self) -> tuple[FloatArray, FloatArray] | None:
+        low, high = (np.concatenate(each) for each in zip(*(s.box() for s in self.structures)))
+        return (low, high) if np.isfinite(low).any() or np.isfinite(high).any() else None
 
     def typical(self, par: FloatArray, scales: Sequence[FloatArray]) -> FloatArray:
         """Return changes of the parameters that matter, (n_par,).
@@ -117,6 +125,7 @@ class ParameterMap:
         """Return the parameters of the same covariances in the unique form."""
         return np.concatenate([s.canonical(x) for s, x in zip(self.structures, self.split(par))])
 
-    def is_singular(self, par: FloatArray, scales: Sequence[FloatArray]) -> bool:
-        """Return whether some term has a (relatively) singular Ω that its structure does not ask for."""
-        return any(s.is_singular(T, c) for s, T, c in zip(self.structures, self.templates(par), scales))
+    def is_singular(self, par: FloatArray, scales: Sequence[FloatArray]) -> BoolArray:
+        """Return whether some term has a (relatively) singular Ω that its structure does not ask for, (...)."""
+        each = [s.is_singular(T, c) for s, T, c in zip(self.structures, self.templates(par), scales)]
+        return np.asarray(np.any(each, axis=0))

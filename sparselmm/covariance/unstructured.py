@@ -96,6 +96,8 @@ class Unstructured(CovarianceStructure):
 
     def nearest(self, covariance: FloatArray) -> FloatArray:
         """Return the factor of the covariance."""
+        if self.k == 1:
+            return np.asarray(np.sqrt(np.maximum(covariance[0], 0.0)))
         return np.asarray(lower_factor(covariance)[self._entries])
 
     def descent(self, par: FloatArray, S: FloatArray) -> FloatArray:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from sparselmm._typing import BoolArray, FloatArray
-from sparselmm.covariance.parameters import ParameterMap
+from sparselmm._typing import FloatArray
 from sparselmm.exceptions import DataError, SparseLMMWarning
 from sparselmm.likelihood.criterion import Criterion
-from sparselmm.likelihood.one_factor import BlockProducts, admits_no_more, is_one_block, minimize_blocks
+from sparselmm.likelihood.estimates import Estimates
+from sparselmm.likelihood.one_factor import BlockProducts, is_one_block, minimize_blocks
 from sparselmm.likelihood.problem import Problem, fit_problem
 from sparselmm.likelihood.result import FitResult
 from sparselmm.likelihood.starting import column_scales, moment_start
@@ -22,28 +21,8 @@ from sparselmm.statistics.crossproducts import with_centred_terms
 BATCH_ENTRIES = 4_000_000
 
 
-@dataclass(frozen=True)
-class ManyResults:
-    """Estimates for m responses.
-
-    Attributes
-    ----------
-    criterion, sigma : (m,) arrays
-    beta : (m, p) array
-    theta : (m, n_theta) array
-    singular, converged : (m,) bool arrays
-    """
-
-    criterion: FloatArray
-    sigma: FloatArray
-    beta: FloatArray
-    theta: FloatArray
-    singular: BoolArray
-    converged: BoolArray
-
-
-def fit_responses(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs: int = 1) -> ManyResults:
-    """Fit every column of Y, (n, m).
+def fit_responses(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs: int = 1) -> Estimates:
+    """Fit every column of Y, (n, m); the coefficients are those of X.
 
     Designs with one grouping factor are fitted in one sweep of array operations; a response whose sweep
     ends at a boundary or does not converge is fitted again by itself, with a certificate. Other designs
@@ -60,16 +39,16 @@ def fit_responses(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs:
     return _one_by_one(problem, Y, criterion, n_jobs)
 
 
-def _in_one_sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> ManyResults:
+def _in_one_sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> Estimates:
     parts = []
     step = max(1, BATCH_ENTRIES // max(problem.engine.crossproducts.gram.q * 20, problem.design.n, 1))
     for first in range(0, Y.shape[1], step):
         with blas_threads(0.0):
             parts.append(_sweep(problem, Y[:, first : first + step], criterion))
-    return _stacked(parts)
+    return Estimates.joined(parts)
 
 
-def _sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> ManyResults:
+def _sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> Estimates:
     xp, parameters = problem.engine.crossproducts, problem.engine.parameters
     b0, ZtWY, XtWY, YY = response_sums(problem, Y)
     products = BlockProducts.from_sums(xp, ZtWY, XtWY, YY)
@@ -79,40 +58,17 @@ def _sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> ManyResults
         XytWXy=np.diag(np.append(np.ones(xp.p), YY.mean())),
     )
     start = moment_start(typical, parameters)
-    par, state, converged = minimize_blocks(products, xp, parameters, criterion, start)
-    scales = column_scales(xp.gram)
-    singular = _singular(parameters, par, scales)
-    if singular.any():  # singular optima can be local: try the other start that a single fit would
-        unit = parameters.nearest([np.diag(1.0 / c**2) for c in scales])
-        rows = np.flatnonzero(singular)
-        other, found, good = minimize_blocks(products.take(singular), xp, parameters, criterion, unit)
-        better = good & (found.value < state.value[rows])
-        par[rows[better]] = other[better]
-        state.update(rows, found, better)
-        converged[rows[better]] = True
-        singular = _singular(parameters, par, scales)
-    proven = converged & (~singular | admits_no_more(state, par, parameters, scales))
-    df = criterion.df(xp.n, xp.p)
-    constant = df * (1.0 + np.log(2.0 * np.pi / df)) - xp.sum_log_weights
-    if criterion.reml and xp.p:
-        constant += xp.basis.logdet
-    par = np.array([parameters.canonical(x) for x in par])
-    out = ManyResults(
-        state.value + constant,
-        np.sqrt(state.pwrss / df),
-        (b0 + state.gamma) @ xp.basis.matrix.T,
-        np.array([parameters.theta(x) for x in par]),
-        singular,
-        proven,
-    )
-    for j in np.flatnonzero(~proven):
-        _replace_row(out, int(j), _quietly(problem.with_response(np.ascontiguousarray(Y[:, j])), criterion, None))
-    return out
-
-
-def _singular(parameters: ParameterMap, par: FloatArray, scales: list[FloatArray]) -> BoolArray:
-    """Return which responses have a (relatively) singular template, (R,)."""
-    return np.array([parameters.is_singular(parameters.canonical(x), scales) for x in par])
+    sweep = minimize_blocks(products, xp, parameters, criterion, start)
+    rows = np.flatnonzero(sweep.singular())
+    if len(rows):  # singular optima can be local: try the other start that a single fit would
+        unit = parameters.nearest([np.diag(1.0 / c**2) for c in column_scales(xp.gram)])
+        sweep.take_better(rows, minimize_blocks(products.take(rows), xp, parameters, criterion, unit))
+    found, proven = sweep.estimates()
+    beta = (b0 + found.coefficients) @ xp.basis.matrix.T
+    out = replace(found, coefficients=beta, converged=proven)
+    again = np.flatnonzero(~proven)
+    one_by_one = (problem.with_response(np.ascontiguousarray(Y[:, j])) for j in again)
+    return out.replaced(again, [_row(_quietly(one, criterion, None)) for one in one_by_one])
 
 
 def response_sums(problem: Problem, Y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -130,23 +86,23 @@ def response_sums(problem: Problem, Y: FloatArray) -> tuple[FloatArray, FloatArr
     return np.asarray(b0.T), ZtWY, np.asarray(X.T @ weighted), np.asarray(squares)
 
 
-def _one_by_one(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs: int) -> ManyResults:
+def _one_by_one(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs: int) -> Estimates:
     first = _quietly(problem.with_response(np.ascontiguousarray(Y[:, 0])), criterion, None)
     start, problem = first.theta, replace(problem, engine=first.engine)
     columns = [np.ascontiguousarray(Y[:, j]) for j in range(1, Y.shape[1])]
     if n_jobs == 1 or len(columns) < 2:
         rest = [_quietly(problem.with_response(y), criterion, start) for y in columns]
-        return _stacked([_row(f) for f in (first, *rest)])
+        return Estimates.joined([_row(f) for f in (first, *rest)])
     from joblib import Parallel, delayed
 
     chunks = [columns[i::n_jobs] for i in range(n_jobs)]
     found = Parallel(n_jobs=n_jobs)(delayed(_chunk)(problem, chunk, criterion, start) for chunk in chunks)
-    rows: list[ManyResults] = [_row(first)]
+    rows: list[Estimates] = [_row(first)]
     rows += [found[j % n_jobs][j // n_jobs] for j in range(len(columns))]
-    return _stacked(rows)
+    return Estimates.joined(rows)
 
 
-def _chunk(problem: Problem, columns: list[FloatArray], criterion: Criterion, start: FloatArray) -> list[ManyResults]:
+def _chunk(problem: Problem, columns: list[FloatArray], criterion: Criterion, start: FloatArray) -> list[Estimates]:
     return [_row(_quietly(problem.with_response(y), criterion, start)) for y in columns]
 
 
@@ -156,24 +112,8 @@ def _quietly(problem: Problem, criterion: Criterion, start: FloatArray | None) -
         return fit_problem(problem, criterion, start=start)
 
 
-def _row(fit: FitResult) -> ManyResults:
-    converged = fit.convergence is not None and fit.convergence.certified
-    return ManyResults(
-        np.array([fit.criterion]),
-        np.array([fit.sigma]),
-        fit.beta[None],
-        fit.theta[None],
-        np.array([fit.is_singular]),
-        np.array([converged]),
+def _row(fit: FitResult) -> Estimates:
+    report, converged = fit.report, fit.convergence is not None and fit.convergence.certified
+    return Estimates.of_one(
+        fit.par, fit.beta, fit.sigma, fit.criterion, fit.is_singular, converged, report.n_evaluations
     )
-
-
-def _replace_row(out: ManyResults, j: int, fit: FitResult) -> None:
-    row = _row(fit)
-    for name in ("criterion", "sigma", "beta", "theta", "singular", "converged"):
-        getattr(out, name)[j] = getattr(row, name)[0]
-
-
-def _stacked(parts: Sequence[ManyResults]) -> ManyResults:
-    names = ("criterion", "sigma", "beta", "theta", "singular", "converged")
-    return ManyResults(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))

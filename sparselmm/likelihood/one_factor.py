@@ -15,9 +15,11 @@ from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.covariance import chain
 from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.likelihood.criterion import Criterion
+from sparselmm.likelihood.estimates import Estimates
 from sparselmm.likelihood.starting import column_scales
 from sparselmm.linalg.exact.batched import batched_cholesky, batched_lower_solve
 from sparselmm.linalg.exact.elimination import eliminable_terms, eliminated_blocks
+from sparselmm.optimize.newton import descend_many
 from sparselmm.statistics.crossproducts import CrossProducts
 
 MAX_ITERATIONS = 40
@@ -69,7 +71,7 @@ class BlockProducts:
         ZY = np.ascontiguousarray(ZtWY[order].transpose(2, 0, 1))
         return cls(D, ZX, ZY.reshape(R, m, K), xp.XytWXy[:-1, :-1], np.ascontiguousarray(XtWY.T), YY)
 
-    def take(self, rows: BoolArray) -> BlockProducts:
+    def take(self, rows: BoolArray | IntArray) -> BlockProducts:
         """Return the products of some responses."""
         return BlockProducts(self.D, self.ZX, self.ZY[rows], self.XX, self.XY[rows], self.YY[rows])
 
@@ -81,7 +83,7 @@ class BlockState:
     Attributes
     ----------
     value : (R,) array
-        Criterion, without the part that no parameter changes.
+        Criterion.
     gradient : (R, n) array
     hessian : (R, n, n) array
     gamma : (R, p) array
@@ -122,7 +124,7 @@ def term_blocks(parameters: ParameterMap, S: FloatArray) -> list[FloatArray]:
 
 
 def evaluate_blocks(
-    products: BlockProducts, parameters: ParameterMap, par: FloatArray, criterion: Criterion, n: int
+    products: BlockProducts, parameters: ParameterMap, par: FloatArray, criterion: Criterion, xp: CrossProducts
 ) -> BlockState:
     """Return the state at parameters (R, n_par)."""
     R, (m, K, p) = len(par), products.ZX.shape
@@ -141,10 +143,9 @@ def evaluate_blocks(
     c = np.linalg.solve(RX, Sxy[..., None])[..., 0] if p else Sxy
     pwrss = products.YY - HH[:, p, p] - (c**2).sum(axis=1)
     gamma = np.linalg.solve(RX.transpose(0, 2, 1), c[..., None])[..., 0] if p else c
-    df = criterion.df(n, p)
-    value = ldL2 + df * np.log(pwrss)
-    if criterion.reml and p:
-        value = value + 2.0 * np.log(np.einsum("rpp->rp", RX)).sum(axis=1)
+    ldRX2 = 2.0 * np.log(np.einsum("rpp->rp", RX)).sum(axis=1) + (xp.basis.logdet if p else 0.0)
+    value = criterion.value(ldL2=ldL2, ldRX2=ldRX2, pwrss=pwrss, n=xp.n, p=p, sum_log_weights=xp.sum_log_weights)
+    df = criterion.df(xp.n, p)
     gradient, hessian, S = _derivatives(products, dOmega, F, C, RX, gamma, pwrss, df, criterion.reml)
     chain.add_curvature(hessian, parameters, par, term_blocks(parameters, S))
     return BlockState(value, gradient, hessian, gamma, pwrss, S)
@@ -189,48 +190,101 @@ def _derivatives(
     return gradient, hessian, S
 
 
+class Sweep:
+    """Descents of R responses at once, each at its own parameters.
+
+    Attributes
+    ----------
+    par : (R, n) array
+        Where they are.
+    state : BlockState
+        There.
+    converged : (R,) bool array
+        Which have settled.
+    """
+
+    def __init__(
+        self,
+        products: BlockProducts,
+        xp: CrossProducts,
+        parameters: ParameterMap,
+        criterion: Criterion,
+        start: FloatArray,
+    ) -> None:
+        R = len(products.YY)
+        self._products, self._xp, self._parameters, self._criterion = products, xp, parameters, criterion
+        self.par = np.broadcast_to(start, (R, start.shape[-1])).copy()
+        self.state = evaluate_blocks(products, parameters, self.par, criterion, xp)
+        self.converged = np.zeros(R, dtype=bool)
+        self._typical = np.concatenate(
+            [
+                s.typical(x, 0.5 / scale)
+                for s, x, scale in zip(parameters.structures, parameters.split(self.par[0]), column_scales(xp.gram))
+            ]
+        )
+        self._box = parameters.box()
+
+    def step(self, rows: IntArray, radius: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Return damped Newton steps of some, final where they promise next to nothing."""
+        par = self.par[rows]
+        step, predicted = _steps(self.state, np.maximum(np.abs(par), self._typical), radius, rows)
+        trial = par + step
+        return trial if self._box is None else np.clip(trial, *self._box), predicted < DECREASE
+
+    def move(self, rows: IntArray, trial: FloatArray, final: BoolArray) -> BoolArray:
+        """Move to better or final points."""
+        found = evaluate_blocks(self._products.take(rows), self._parameters, trial, self._criterion, self._xp)
+        moved: BoolArray = (found.value < self.state.value[rows]) | final
+        self.par[rows[moved]] = trial[moved]
+        self.state.update(rows, found, moved)
+        self.converged[rows] = final
+        return moved
+
+    def take_better(self, rows: IntArray, other: Sweep) -> None:
+        """Take over what another sweep from other starts found better for some responses."""
+        better = other.converged & (other.state.value < self.state.value[rows])
+        self.par[rows[better]] = other.par[better]
+        self.state.update(rows, other.state, better)
+        self.converged[rows[better]] = True
+
+    def singular(self) -> BoolArray:
+        """Return which responses have a (relatively) singular template, (R,)."""
+        parameters, scales = self._parameters, column_scales(self._xp.gram)
+        return parameters.is_singular(np.array([parameters.canonical(x) for x in self.par]), scales)
+
+    def estimates(self) -> tuple[Estimates, BoolArray]:
+        """Return the estimates, and which are proven: settled, and no term would gain from more variance, (R,)."""
+        xp, parameters, singular = self._xp, self._parameters, self.singular()
+        found = Estimates(
+            np.array([parameters.canonical(x) for x in self.par]),
+            self.state.gamma,
+            np.sqrt(self.state.pwrss / self._criterion.df(xp.n, xp.p)),
+            self.state.value,
+            singular,
+            self.converged,
+            np.zeros(len(self.par), dtype=np.int64),
+        )
+        admits = admits_no_more(self.state, self.par, parameters, column_scales(xp.gram))
+        return found, self.converged & (~singular | admits)
+
+
 def minimize_blocks(
     products: BlockProducts, xp: CrossProducts, parameters: ParameterMap, criterion: Criterion, start: FloatArray
-) -> tuple[FloatArray, BlockState, BoolArray]:
-    """Return parameters (R, n), the state there, and which responses converged; start is (n,) or (R, n).
-
-    Damped Newton steps; a response whose step is refused tries a quarter of it.
-    """
-    R = len(products.YY)
-    par = np.broadcast_to(start, (R, start.shape[-1])).copy()
-    typical = np.concatenate(
-        [
-            s.typical(x, 0.5 / scale)
-            for s, x, scale in zip(parameters.structures, parameters.split(par[0]), column_scales(xp.gram))
-        ]
-    )
-    state = evaluate_blocks(products, parameters, par, criterion, xp.n)
-    active, radius = np.ones(R, dtype=bool), np.ones(R)
-    for _ in range(MAX_ITERATIONS):
-        step, predicted = _steps(state, np.maximum(np.abs(par), typical), radius, active)
-        done = predicted < DECREASE
-        trial = par[active] + step
-        found = evaluate_blocks(products.take(active), parameters, trial, criterion, xp.n)
-        rows = np.flatnonzero(active)
-        better = (found.value < state.value[rows]) | done
-        radius[rows] = np.where(better, np.minimum(2.0 * radius[rows], 1.0), 0.25 * radius[rows])
-        par[rows[better]] = trial[better]
-        state.update(rows, found, better)
-        active[rows[done]] = False
-        if not active.any():
-            break
-    return par, state, ~active
+) -> Sweep:
+    """Return the sweep of all responses to their optima; start is (n,) or (R, n)."""
+    sweep = Sweep(products, xp, parameters, criterion, start)
+    descend_many(sweep, len(products.YY), limit=MAX_ITERATIONS)
+    return sweep
 
 
-def _steps(state: BlockState, scale: FloatArray, radius: FloatArray, rows: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Return damped Newton steps and the decreases they predict for some responses."""
-    D = scale[rows]
+def _steps(state: BlockState, D: FloatArray, radius: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return damped Newton steps in units D, (r, n), and the decreases they predict for some responses."""
     g = state.gradient[rows] * D
     w, Q = np.linalg.eigh(state.hessian[rows] * D[:, :, None] * D[:, None, :])
     c = np.einsum("rab,ra->rb", Q, g)
     step = -c / np.maximum(np.abs(w), 1e-8 * np.abs(w).max(axis=1, keepdims=True) + 1e-300)
     length = np.linalg.norm(step, axis=1)
-    step *= np.minimum(1.0, radius[rows] / np.maximum(length, 1e-300))[:, None]
+    step *= np.minimum(1.0, radius / np.maximum(length, 1e-300))[:, None]
     predicted = -(c * step + w * step**2 / 2.0).sum(axis=1)
     return np.einsum("rab,rb->ra", Q, step) * D, np.abs(predicted)
 

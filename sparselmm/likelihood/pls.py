@@ -80,13 +80,15 @@ class PenalizedLeastSquares:
     def value(self, solution: PLSSolution, criterion: Criterion) -> float:
         """Return the criterion of a solution."""
         xp = self.crossproducts
-        value = criterion.value(
-            ldL2=solution.ldL2,
-            ldRX2=solution.ldRX2,
-            pwrss=solution.pwrss,
-            n=xp.n,
-            p=xp.p,
-            sum_log_weights=xp.sum_log_weights,
+        value = float(
+            criterion.value(
+                ldL2=solution.ldL2,
+                ldRX2=solution.ldRX2,
+                pwrss=solution.pwrss,
+                n=xp.n,
+                p=xp.p,
+                sum_log_weights=xp.sum_log_weights,
+            )
         )
         if not np.isfinite(value):
             raise NumericalError(f"the criterion is not finite at parameters {solution.par}")

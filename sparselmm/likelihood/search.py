@@ -121,7 +121,7 @@ def search(
     parameters = pls.parameters
     method, reason = choose_optimizer(pls, optimizer)
     target = CriterionAt(pls, criterion)
-    recorder = Recorder(target, listener)
+    recorder = Recorder(target, listener, parameters.upper(), parameters.box())
     drawn = approximate(pls.system)
     try:
         first = moment_start(pls.crossproducts, parameters) if start is None else start

@@ -70,6 +70,15 @@ class SmoothProblem(Protocol):
         ...
 
 
+class BoxedProblem(SmoothProblem, Protocol):
+    """A smooth problem with the bounds that steps by its derivatives must keep."""
+
+    @property
+    def box(self) -> tuple[FloatArray, FloatArray] | None:
+        """Lower and upper bounds, (n_par,) each, if any."""
+        ...
+
+
 class Optimizer(Protocol):
     """Minimizes a recorded problem from a start within lower bounds."""
 
@@ -84,10 +93,26 @@ class Optimizer(Protocol):
 
 
 class Recorder:
-    """Counts and keeps the evaluations of a problem, and its best point."""
+    """Counts and keeps the evaluations of a problem, and its best point.
 
-    def __init__(self, problem: SmoothProblem, listener: object | None = None) -> None:
+    Attributes
+    ----------
+    upper : (n_par,) array or None
+        Upper bounds for a search without derivatives, beside the lower ones that an optimizer is given.
+    box : pair of (n_par,) arrays or None
+        What steps by derivatives must keep to.
+    """
+
+    def __init__(
+        self,
+        problem: SmoothProblem,
+        listener: object | None = None,
+        upper: FloatArray | None = None,
+        box: tuple[FloatArray, FloatArray] | None = None,
+    ) -> None:
         self._problem = problem
+        self.upper = upper
+        self.box = box
         self._listener = listener
         self.trace: list[tuple[FloatArray, float]] = []
         self.n_gradients = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.optimize.base import SmoothProblem
+from sparselmm.optimize.base import BoxedProblem
 
 RELATIVE_STEP = 1e-5  # of a parameter's size: gradients have 10 digits, so the Hessian gets five
 LEAST_COSINE = 1e-6  # between a step and what its gradient tells anew; below it the quotient is rounding
@@ -24,13 +24,18 @@ class Secant:
 
     Parameters
     ----------
-    problem : SmoothProblem
+    problem : BoxedProblem
         The criterion with exact gradients.
     """
 
-    def __init__(self, problem: SmoothProblem) -> None:
+    def __init__(self, problem: BoxedProblem) -> None:
         self._problem = problem
         self._seen: tuple[FloatArray, FloatArray, FloatArray] | None = None  # par, gradient, sum of corrections
+
+    @property
+    def box(self) -> tuple[FloatArray, FloatArray] | None:
+        """The bounds of the problem."""
+        return self._problem.box
 
     def value(self, par: FloatArray) -> float:
         """Return the criterion."""
@@ -61,12 +66,17 @@ class Differenced:
 
     Parameters
     ----------
-    problem : SmoothProblem
+    problem : BoxedProblem
         The criterion with exact gradients.
     """
 
-    def __init__(self, problem: SmoothProblem) -> None:
+    def __init__(self, problem: BoxedProblem) -> None:
         self._problem = problem
+
+    @property
+    def box(self) -> tuple[FloatArray, FloatArray] | None:
+        """The bounds of the problem."""
+        return self._problem.box
 
     def value(self, par: FloatArray) -> float:
         """Return the criterion."""

@@ -35,6 +35,8 @@ class Nlopt:
     def minimize(self, problem: Recorder, start: FloatArray, lower: FloatArray) -> tuple[FloatArray, Status, str]:
         """Return the best parameters, the status and a message."""
         x, step, status, text = np.maximum(start, lower), None, Status.STOPPED, ""
+        if problem.upper is not None:
+            x = np.minimum(x, problem.upper)
         unit = problem.typical(x)  # tolerances and steps mean the same whatever the scale of a column
         for _ in range(self.restarts + 1):
             before = problem.best_value
@@ -54,6 +56,8 @@ class Nlopt:
         opt = nlopt.opt(algorithm, len(start))
         # infinite bounds on off-diagonals: finite ones would set the initial step and ruin it
         opt.set_lower_bounds(lower / unit)
+        if problem.upper is not None:
+            opt.set_upper_bounds(problem.upper / unit)
         opt.set_ftol_abs(self.ftol_abs)
         opt.set_xtol_abs(self.xtol_abs)
         opt.set_maxeval(max(1, self.max_evaluations - len(problem.trace)))

@@ -1,16 +1,149 @@
-"""Trust-region Newton method on exact gradients and average information."""
+"""Newton's method: the loop, for one point and for many at once, and the steps that it takes.
+
+Who minimizes says how long a step is worth (`Descent.step`), the loop tries it, moves or stays, and changes the
+radius. The loop for many points at once (`descend_many`) has the same rules on arrays; it stands beside the first
+since one loop for both would cost small models, whose step takes some ten microseconds, as much again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from sparselmm._typing import FloatArray
-from sparselmm.optimize.base import SmoothProblem, Status
+from sparselmm._typing import BoolArray, FloatArray, IntArray
+from sparselmm.optimize.base import BoxedProblem, Status
 
 LEAST_RATE = 0.05  # the information is never so exact that a step leaves less than this share
 CERTAIN = 1e-6  # no step that promises more is taken without evaluating the criterion after it
+
+
+# --- the loop ----------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """A step from a point.
+
+    ``final`` says that what it leaves is below tolerance: it is taken without another evaluation. ``length`` is in
+    the units of the radius, ``predicted`` the decrease that the quadratic model promises.
+    """
+
+    trial: FloatArray
+    predicted: float
+    length: float
+    final: bool
+
+
+class Descent(Protocol):
+    """A function to minimize, and the steps that suit it."""
+
+    def value(self, x: FloatArray) -> float:
+        """Return the function; infinite where it is not defined."""
+        ...
+
+    def derivatives(self, x: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Return value, gradient and Hessian at the point last moved to."""
+        ...
+
+    def step(self, x: FloatArray, value: float, g: FloatArray, H: FloatArray, radius: float) -> Step:
+        """Return a step of at most the radius."""
+        ...
+
+
+class End(Enum):
+    """Why a descent ended."""
+
+    FINAL = "what a last step leaves is below tolerance"
+    ROUNDING = "no step, however short, brings a decrease"
+    LIMIT = "too many steps"
+
+
+class Descended(NamedTuple):
+    """The end of a descent.
+
+    ``x`` is the end, ``origin`` the point where derivatives were last taken, ``value`` the function there, ``step``
+    the final one from it (None unless ``end`` is `End.FINAL`), ``tried`` the number of further values.
+    """
+
+    x: FloatArray
+    origin: FloatArray
+    value: float
+    step: Step | None
+    end: End
+    tried: int
+
+
+def by_ratio(radius: float, step: Step, decrease: float) -> float:
+    """Return the next radius: a quarter of a step that was poor, twice a step that was good."""
+    ratio = decrease / step.predicted if step.predicted > 0 else 0.0
+    if ratio < 0.25:
+        return 0.25 * step.length
+    return max(radius, 2.0 * step.length) if ratio > 0.75 else radius
+
+
+def by_success(radius: float, step: Step, decrease: float) -> float:
+    """Return the next radius: twice the last up to one after a success, else a quarter."""
+    return min(2.0 * radius, 1.0) if decrease > 0 else 0.25 * radius
+
+
+def descend(
+    problem: Descent,
+    x: FloatArray,
+    *,
+    radius: float,
+    limit: int,
+    resize: Callable[[float, Step, float], float] = by_ratio,
+    least: float = 1e-8,
+) -> Descended:
+    """Minimize from x by steps within a radius, at most ``limit`` of them, until it is below ``least``."""
+    value, g, H = problem.derivatives(x)
+    for tried in range(limit):
+        step = problem.step(x, value, g, H, radius)
+        if step.final:
+            return Descended(step.trial, x, value, step, End.FINAL, tried)
+        trial_value = problem.value(step.trial)
+        radius = resize(radius, step, value - trial_value)
+        if trial_value < value:
+            x = step.trial
+            value, g, H = problem.derivatives(x)
+        elif radius < least:
+            return Descended(x, x, value, None, End.ROUNDING, tried + 1)
+    return Descended(x, x, value, None, End.LIMIT, limit)
+
+
+class ManyDescents(Protocol):
+    """Many functions to minimize at once, each from its own point."""
+
+    def step(self, rows: IntArray, radius: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Return trial points of some, (r, n), and whether the step to each is final."""
+        ...
+
+    def move(self, rows: IntArray, trial: FloatArray, final: BoolArray) -> BoolArray:
+        """Move those whose trial point is better or final to it, and return which these are, (r,)."""
+        ...
+
+
+def descend_many(problem: ManyDescents, n: int, *, limit: int) -> BoolArray:
+    """Minimize n functions at once; return which have come to a final step, (n,).
+
+    Radii change `by_success`.
+    """
+    active, radius = np.ones(n, dtype=bool), np.ones(n)
+    for _ in range(limit):
+        rows = np.flatnonzero(active)
+        trial, final = problem.step(rows, radius[rows])
+        moved = problem.move(rows, trial, final)
+        radius[rows] = np.where(moved, np.minimum(2.0 * radius[rows], 1.0), 0.25 * radius[rows])
+        active[rows[final]] = False
+        if not active.any():
+            break
+    return ~active
+
+
+# --- the optimizer -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -20,8 +153,9 @@ class Newton:
     Corrections from differences of gradients (symmetric rank-one, BFGS) were tried: they cost more steps
     than they saved.
 
-    The criterion depends on a template T only through T T', so no bounds are needed: signs are
-    folded by the caller. Negative curvature (a column of T that should leave zero) is followed.
+    Bounds are kept where the problem has a box. Where the criterion depends on a parameter through its square only
+    there is none: signs are folded by the caller. Negative curvature (a column of T that should leave zero) is
+    followed.
 
     Attributes
     ----------
@@ -41,36 +175,79 @@ class Newton:
     radius: float = 1.0
     max_iterations: int = 200
 
-    def minimize(self, problem: SmoothProblem, start: FloatArray, lower: FloatArray) -> tuple[FloatArray, Status, str]:
+    def minimize(self, problem: BoxedProblem, start: FloatArray, lower: FloatArray) -> tuple[FloatArray, Status, str]:
         """Return the best parameters, the status and a message."""
-        x, radius = np.array(start, dtype=float), self.radius
-        value, g, H = problem.derivatives(x)
-        before, rate = np.nan, 1.0
-        for _ in range(self.max_iterations):
-            scale = np.maximum(np.abs(x), problem.typical(x))
-            step, predicted = trust_region_step(scale * g, scale[:, None] * H * scale, radius)
-            tolerance = max(self.ftol, self.rtol * abs(value))
-            # steps converge at a steady rate: the worse of the last two bounds what this one leaves
-            last_rate, rate = rate, min(1.0, predicted / before) if before > 0 else 1.0
-            worst = max(rate, last_rate, LEAST_RATE)
-            left, before = predicted * worst / max(1.0 - worst, LEAST_RATE), predicted
-            if left < tolerance and predicted < CERTAIN and np.linalg.norm(step) < radius:
-                # taken on the strength of the gradient alone, without another evaluation
-                x = x + scale * step
-                return x, Status.CONVERGED, f"{self.name}: predicted decrease of the last step {predicted:.1e}"
-            trial = x + scale * step
-            trial_value = problem.value(trial)
-            ratio = (value - trial_value) / predicted
-            if ratio < 0.25:
-                radius = 0.25 * float(np.linalg.norm(step))
-            elif ratio > 0.75:
-                radius = max(radius, 2.0 * float(np.linalg.norm(step)))
-            if trial_value < value:
-                x = trial
-                value, g, H = problem.derivatives(x)
-            elif radius < 1e-8:
-                return x, Status.CONVERGED, f"{self.name}: limited by rounding"
-        return x, Status.MAX_EVALUATIONS, f"{self.name}: no convergence in {self.max_iterations} iterations"
+        path = _Path(problem, self.ftol, self.rtol)
+        found = descend(path, np.array(start, dtype=float), radius=self.radius, limit=self.max_iterations)
+        if found.step is not None:
+            promise = f"predicted decrease of the last step {found.step.predicted:.1e}"
+            return found.x, Status.CONVERGED, f"{self.name}: {promise}"
+        if found.end is End.ROUNDING:
+            return found.x, Status.CONVERGED, f"{self.name}: limited by rounding"
+        return found.x, Status.MAX_EVALUATIONS, f"{self.name}: no convergence in {self.max_iterations} iterations"
+
+
+class _Path:
+    """A recorded problem with steps in units of the size of its parameters."""
+
+    def __init__(self, problem: BoxedProblem, ftol: float, rtol: float) -> None:
+        self._typical, self._box, self._ftol, self._rtol = problem.typical, problem.box, ftol, rtol
+        self.value, self.derivatives = problem.value, problem.derivatives
+        self._before, self._rate = np.nan, 1.0
+
+    def step(self, x: FloatArray, value: float, g: FloatArray, H: FloatArray, radius: float) -> Step:
+        """Return the step; the worse of the last two rates of convergence bounds what it leaves."""
+        scale, box = np.maximum(np.abs(x), self._typical(x)), self._box
+        g, H = scale * g, scale[:, None] * H * scale
+        if box is None:
+            s, predicted = trust_region_step(g, H, radius)
+        else:
+            s, predicted, _ = bounded_step(g, H, radius, (box[0] - x) / scale, (box[1] - x) / scale)
+        last, self._rate = self._rate, min(1.0, predicted / self._before) if self._before > 0 else 1.0
+        worst = max(self._rate, last, LEAST_RATE)
+        left, self._before = predicted * worst / max(1.0 - worst, LEAST_RATE), predicted
+        length = float(np.linalg.norm(s))
+        tolerance = max(self._ftol, self._rtol * abs(value))
+        return Step(x + scale * s, predicted, length, left < tolerance and predicted < CERTAIN and length < radius)
+
+
+# --- steps -------------------------------------------------------------------------------------------
+
+
+def bounded_step(
+    g: FloatArray, H: FloatArray, radius: float, low: FloatArray, high: FloatArray
+) -> tuple[FloatArray, float, BoolArray]:
+    """Return a low point of g's + s'Hs/2 over |s| <= radius and low <= s <= high, its decrease, and who moves freely.
+
+    Coordinates that the slope holds at a bound stay. The others go towards their minimum in the ball until one meets
+    a bound, stay there with it, and so on (an active set without release; the next step decides anew).
+    """
+    s, held = np.zeros(len(g)), ((low >= 0) & (g > 0)) | ((high <= 0) & (g < 0))
+    best, most, moving = s, 0.0, ~held
+    for _ in range(len(g) + 1):
+        free, target = ~held, s.copy()
+        left = radius**2 - float(s[held] @ s[held])
+        if free.any() and left > 0:
+            slope = g[free] + H[np.ix_(free, held)] @ s[held]
+            target[free], _ = trust_region_step(slope, H[np.ix_(free, free)], float(np.sqrt(left)))
+        share, meets = _until_bound(s, target, low, high)
+        s = np.clip(s + share * (target - s), low, high) if meets.any() else target
+        held = held | meets
+        decrease = float(-(g @ s + s @ (H @ s) / 2.0))
+        if decrease > most:
+            best, most, moving = s, decrease, ~held
+        if not meets.any():
+            break
+    return best, most, moving
+
+
+def _until_bound(s: FloatArray, target: FloatArray, low: FloatArray, high: FloatArray) -> tuple[float, BoolArray]:
+    """Return the share of the way from s to a target that stays within bounds, and who meets one there."""
+    way = target - s
+    room = np.where(way > 0, high - s, s - low)
+    shares = np.divide(room, np.abs(way), out=np.full(len(s), np.inf), where=way != 0)
+    share = min(float(shares.min(initial=np.inf)), 1.0)
+    return share, np.asarray((shares <= share) & (shares < 1.0))
 
 
 def trust_region_step(g: FloatArray, H: FloatArray, radius: float) -> tuple[FloatArray, float]:

@@ -18,11 +18,11 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
-from sparselmm.covariance import CovarianceStructure, chain
 from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import scores
+from sparselmm.likelihood.estimates import Estimates
 from sparselmm.likelihood.information import Direction, omega_information
 from sparselmm.likelihood.pls import PenalizedLeastSquares
 from sparselmm.likelihood.starting import column_scales
@@ -45,10 +45,6 @@ class Shared:
         B_i, spanning the covariances of the structures.
     matrix : (n + 1, n + 1) array
         The matrix of the equations.
-    log_parts : tuple of (k, k) arrays
-        Derivative of the log-determinants with respect to Ω.
-    ldL2, ldRX2 : float
-        The log-determinants.
     ZtViX : (q, p) array
         Z'V⁻¹X.
     RX : (p, p) array
@@ -63,9 +59,6 @@ class Shared:
     templates: Templates
     directions: tuple[Direction, ...]
     matrix: FloatArray
-    log_parts: tuple[FloatArray, ...]
-    ldL2: float
-    ldRX2: float
     ZtViX: FloatArray
     RX: FloatArray
     scaled_X: FloatArray
@@ -97,9 +90,6 @@ def prepare(pls: PenalizedLeastSquares, criterion: Criterion, par: FloatArray) -
         solution.templates,
         directions,
         matrix,
-        tuple(log_parts),
-        solution.ldL2,
-        solution.ldRX2,
         found.ZtViX,
         solution.RX,
         solution.scaled[:, :-1],
@@ -107,37 +97,13 @@ def prepare(pls: PenalizedLeastSquares, criterion: Criterion, par: FloatArray) -
     )
 
 
-@dataclass(frozen=True)
-class FirstSteps:
-    """The first step for r responses.
+def first_steps(pls: PenalizedLeastSquares, shared: Shared, y: ResponseSums, interior: bool) -> Estimates:
+    """Return the estimates after the first steps; ``interior`` keeps them a little inside the boundary, as for starts.
 
-    Attributes
-    ----------
-    value : (r,) array
-        The criterion at θ, before the step.
-    gradient : (r, n_par) array
-        Its gradient there.
-    par : (r, n_par) array
-        Parameters after the step, kept inside the parameter space.
-    gamma : (p, r) array
-        Coefficients after the step, to first order.
-    sigma2 : (r,) array
-        Residual variance after the step.
+    Coefficients are those to first order in the step.
     """
-
-    value: FloatArray
-    gradient: FloatArray
-    par: FloatArray
-    gamma: FloatArray
-    sigma2: FloatArray
-
-
-def first_steps(
-    pls: PenalizedLeastSquares, criterion: Criterion, shared: Shared, y: ResponseSums, interior: bool
-) -> FirstSteps:
-    """Return the first steps; ``interior`` keeps them a little inside the boundary, as starts should be."""
     xp = pls.crossproducts
-    gram, df = xp.gram, criterion.df(xp.n, xp.p)
+    gram = xp.gram
     pls.factor(shared.templates)
     C = apply_transposed(y.ZtWy, shared.templates, gram)
     Y = pls.system.solve(C)
@@ -160,9 +126,10 @@ def first_steps(
         back = solve_triangular(shared.RX, shared.ZtViX.T @ moved, trans=1)
         gamma = gamma - solve_triangular(shared.RX, back)
     par = _parameters(pls.parameters, shared.templates, omegas)
-    value = shared.ldL2 + (shared.ldRX2 if criterion.reml else 0.0) - xp.sum_log_weights
-    value = value + df * (1.0 + np.log(2.0 * np.pi * pwrss / df))
-    return FirstSteps(value, _gradients(pls.parameters, shared, E, df / pwrss), par, gamma, sigma2)
+    r = len(par)
+    singular = pls.parameters.is_singular(par, shared.scales)
+    sigma = np.sqrt(np.maximum(sigma2, 0.0))
+    return Estimates(par, gamma.T, sigma, np.full(r, np.nan), singular, np.ones(r, dtype=bool), np.zeros(r, dtype=int))
 
 
 def _level_products(s: FloatArray, k: int) -> FloatArray:
@@ -204,17 +171,7 @@ def _scale(matrix: FloatArray, solved: FloatArray, delta: FloatArray) -> FloatAr
 def _parameters(parameters: ParameterMap, templates: Templates, changes: list[FloatArray]) -> FloatArray:
     """Return the free parameters of Ω plus its changes, (r, n_par)."""
     parts = [
-        np.array([_nearest(structure, T @ T.T + change) for change in some])
+        np.array([structure.nearest(T @ T.T + change) for change in some])
         for structure, T, some in zip(parameters.structures, templates, changes)
     ]
     return np.concatenate(parts, axis=1)
-
-
-def _nearest(structure: CovarianceStructure, omega: FloatArray) -> FloatArray:
-    return np.sqrt(np.maximum(omega[0], 0.0)) if structure.k == 1 else structure.nearest(omega)
-
-
-def _gradients(parameters: ParameterMap, shared: Shared, E: list[FloatArray], weight: FloatArray) -> FloatArray:
-    """Return the gradients of the criterion at θ, (r, n_par)."""
-    S = [L - weight[:, None, None] * products for L, products in zip(shared.log_parts, E)]
-    return chain.along(chain.domegas(parameters, shared.par), S)

@@ -199,7 +199,7 @@ def _joint(problems: Sequence[Problem], results: Sequence[FitResult], pilot: np.
     # the data may lie far from the smaller model: expand the larger one where its fits to draws are
     y = large.part(joint.draw(pilot.spawn(PILOT)))
     with problems[1].engine.locked() as pls:
-        par = first_steps(pls, ML, large.shared, y, interior=True).par.mean(axis=0)
+        par = first_steps(pls, large.shared, y, interior=True).par.mean(axis=0)
     return replace(joint, large=replace(large, shared=_shared(problems[1], par)))
 
 

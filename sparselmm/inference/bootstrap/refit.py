@@ -7,23 +7,24 @@ its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from sparselmm._typing import BoolArray, FloatArray, IntArray
+from sparselmm._typing import FloatArray
 from sparselmm.covariance import chain
 from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.exceptions import NumericalError
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
-from sparselmm.inference.bootstrap.minque import FirstSteps, Shared, first_steps
+from sparselmm.inference.bootstrap.minque import Shared, first_steps
 from sparselmm.likelihood.criterion import Criterion
-from sparselmm.likelihood.one_factor import BlockProducts, admits_no_more, is_one_block, minimize_blocks
+from sparselmm.likelihood.estimates import Estimates
+from sparselmm.likelihood.one_factor import BlockProducts, is_one_block, minimize_blocks
 from sparselmm.likelihood.pls import PenalizedLeastSquares
 from sparselmm.likelihood.search import EXPENSIVE_FLOPS, CriterionAt
 from sparselmm.likelihood.starting import column_scales
-from sparselmm.optimize.newton import trust_region_step
+from sparselmm.optimize.newton import End, Step, bounded_step, by_success, descend, trust_region_step
 from sparselmm.statistics.crossproducts import CrossProducts
 
 # decrease of the criterion that may be left: a thousandth of a standard error, and 0.005 where a factorisation is dear
@@ -32,33 +33,6 @@ AI_RATE = 0.02  # what a step by the average information leaves of the decrease 
 #: Least factor by which a step along Ω may change a variance; beyond it the step is taken in the parameters.
 SHRINK = 0.1
 MAX_STEPS = 50  # of one refit; those that need more count as not converged
-
-
-@dataclass(frozen=True)
-class Refits:
-    """Estimates for r responses.
-
-    Attributes
-    ----------
-    par : (r, n_par) array
-        Free parameters, canonical.
-    gamma : (r, p) array
-        Coefficients of the transformed X, relative to those the responses were drawn with.
-    sigma, criterion : (r,) arrays
-        Residual standard deviations; the criterion, NaN after one step.
-    singular, converged : (r,) bool arrays
-        Whether a template is singular; whether the steps settled.
-    evaluations : (r,) array
-        Factorisations of its own that each response took.
-    """
-
-    par: FloatArray
-    gamma: FloatArray
-    sigma: FloatArray
-    criterion: FloatArray
-    singular: BoolArray
-    converged: BoolArray
-    evaluations: IntArray
 
 
 def with_statistics(xp: CrossProducts, y: ResponseSums, column: int) -> CrossProducts:
@@ -72,8 +46,10 @@ def with_statistics(xp: CrossProducts, y: ResponseSums, column: int) -> CrossPro
 
 def refit(
     pls: PenalizedLeastSquares, criterion: Criterion, shared: Shared, y: ResponseSums, one_step: bool = False
-) -> Refits:
+) -> Estimates:
     """Return the estimates for all responses.
+
+    Coefficients are those of the transformed X, relative to those that the responses were drawn with.
 
     Parameters
     ----------
@@ -88,58 +64,25 @@ def refit(
     one_step : bool
         Stop after the first step, an approximation.
     """
-    first = first_steps(pls, criterion, shared, y, interior=not one_step)
+    first = first_steps(pls, shared, y, interior=not one_step)
     if one_step:
-        return _after_one_step(pls, first)
+        return first
     if is_one_block(pls.crossproducts):
-        return _by_blocks(pls, criterion, y, first)
-    return _stacked([_settle(pls, criterion, y, j, first.par[j]) for j in range(len(y.yWy))])
+        return _by_blocks(pls, criterion, y, first.par)
+    return Estimates.joined([_settle(pls, criterion, y, j, x) for j, x in enumerate(first.par)])
 
 
-def _after_one_step(pls: PenalizedLeastSquares, first: FirstSteps) -> Refits:
-    r = len(first.par)
-    par = np.array([pls.parameters.canonical(x) for x in first.par])
-    return Refits(
-        par,
-        first.gamma.T,
-        np.sqrt(np.maximum(first.sigma2, 0.0)),
-        np.full(r, np.nan),
-        _singular(pls, par),
-        np.ones(r, dtype=bool),
-        np.zeros(r, dtype=np.int64),
-    )
-
-
-def _singular(pls: PenalizedLeastSquares, par: FloatArray) -> BoolArray:
-    scales = column_scales(pls.crossproducts.gram)
-    return np.array([pls.parameters.is_singular(x, scales) for x in par])
-
-
-def _by_blocks(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, first: FirstSteps) -> Refits:
+def _by_blocks(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, start: FloatArray) -> Estimates:
     xp, parameters = pls.crossproducts, pls.parameters
     products = BlockProducts.from_sums(xp, y.ZtWy, y.XtWy, y.yWy)
-    par, state, converged = minimize_blocks(products, xp, parameters, criterion, first.par)
-    par = np.array([parameters.canonical(x) for x in par])
-    df = criterion.df(xp.n, xp.p)
-    constant = df * (1.0 + np.log(2.0 * np.pi / df)) - xp.sum_log_weights
-    if criterion.reml and xp.p:
-        constant += xp.basis.logdet
-    singular = _singular(pls, par)
-    out = Refits(
-        par,
-        state.gamma,
-        np.sqrt(state.pwrss / df),
-        state.value + constant,
-        singular,
-        converged,
-        np.zeros(len(par), dtype=np.int64),
-    )
-    proven = converged & (~singular | admits_no_more(state, par, parameters, column_scales(xp.gram)))
+    out, proven = minimize_blocks(products, xp, parameters, criterion, start).estimates()
+    rows, others = [], []
     for j in np.flatnonzero(~proven):
-        again = _settle(pls, criterion, y, int(j), _inside(parameters, par[j], column_scales(xp.gram)))
-        if not converged[j] or again.value < out.criterion[j]:
-            _put(out, int(j), again)
-    return out
+        again = _settle(pls, criterion, y, int(j), _inside(parameters, out.par[j], column_scales(xp.gram)))
+        if not out.converged[j] or again.criterion[0] < out.criterion[j]:
+            rows.append(j)
+            others.append(again)
+    return out.replaced(np.array(rows, dtype=np.int64), others)
 
 
 def _inside(parameters: ParameterMap, par: FloatArray, scales: list[FloatArray]) -> FloatArray:
@@ -149,47 +92,37 @@ def _inside(parameters: ParameterMap, par: FloatArray, scales: list[FloatArray])
     )
 
 
-@dataclass(frozen=True)
-class Settled:
-    """The estimates for one response."""
-
-    par: FloatArray
-    gamma: FloatArray
-    sigma: float
-    value: float
-    singular: bool
-    converged: bool
-    evaluations: int
-
-
-def _settle(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, column: int, x: FloatArray) -> Settled:
+def _settle(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, column: int, x: FloatArray) -> Estimates:
     """Go on from a start to the optimum of one response.
 
     Steps are taken in Ω by the average information, in which the criterion is nearly quadratic (AI-REML);
-    where that leaves the parameter space, in T by Newton's method within a trust region.
+    where that leaves the parameter space, in the parameters by Newton's method within a trust region.
     """
     own = PenalizedLeastSquares(with_statistics(pls.crossproducts, y, column), pls.parameters, pls.system)
-    target = CriterionAt(own, criterion)
-    tolerance = COARSE if pls.system.flops > EXPENSIVE_FLOPS else FINE
-    value, g, H = target.derivatives(x)
-    radius, evaluations = 1.0, 1
-    for _ in range(MAX_STEPS):
-        trial, predicted, rate = _step(target, x, g, H, radius)
-        if predicted * rate < tolerance:
-            return _after(own, target, trial, value - predicted, evaluations)
+    path = _Path(CriterionAt(own, criterion), COARSE if pls.system.flops > EXPENSIVE_FLOPS else FINE)
+    found = descend(path, x, radius=1.0, limit=MAX_STEPS, resize=by_success, least=1e-6)
+    value = found.value - (0.0 if found.step is None else found.step.predicted)
+    return _after(own, path.target, found.x, value, found.end is not End.LIMIT, found.tried + 1)
+
+
+class _Path:
+    """The criterion of one response."""
+
+    def __init__(self, target: CriterionAt, tolerance: float) -> None:
+        self.target, self._tolerance = target, tolerance
+        self.derivatives = target.derivatives
+
+    def value(self, x: FloatArray) -> float:
+        """Return the criterion, infinite where the system breaks down."""
         try:
-            trial_value = target.value(trial)
+            return self.target.value(x)
         except NumericalError:
-            trial_value = np.inf
-        evaluations += 1
-        if trial_value < value:
-            x, radius = trial, min(2.0 * radius, 1.0)
-            value, g, H = target.derivatives(x)
-        else:
-            radius *= 0.25
-            if radius < 1e-6:
-                return _after(own, target, x, value, evaluations)
-    return replace(_after(own, target, x, value, evaluations), converged=False)
+            return np.inf
+
+    def step(self, x: FloatArray, value: float, g: FloatArray, H: FloatArray, radius: float) -> Step:
+        """Return a step, final where what is likely to be left of the decrease it promises is below tolerance."""
+        trial, predicted, rate = _step(self.target, x, g, H, radius)
+        return Step(trial, predicted, radius, predicted * rate < self._tolerance)
 
 
 def _step(
@@ -206,7 +139,12 @@ def _step(
             predicted = float(-(g @ delta) / 2.0)
             return trial, predicted, max(AI_RATE, 0.3 * np.sqrt(max(predicted, 0.0)))
     scale = np.maximum(np.abs(x), target.typical(x))
-    step, predicted = trust_region_step(scale * g, scale[:, None] * H * scale, radius)
+    box = parameters.box()
+    if box is None:
+        step, predicted = trust_region_step(scale * g, scale[:, None] * H * scale, radius)
+    else:
+        low, high = ((bound - x) / scale for bound in box)
+        step, predicted, _ = bounded_step(scale * g, scale[:, None] * H * scale, radius, low, high)
     inside = np.linalg.norm(step) < 0.99 * radius
     return x + scale * step, predicted, min(1.0, np.sqrt(predicted)) if inside else 1.0
 
@@ -226,7 +164,9 @@ def _along_omega(parameters: ParameterMap, x: FloatArray, delta: FloatArray) -> 
     return np.concatenate(out)
 
 
-def _after(own: PenalizedLeastSquares, target: CriterionAt, x: FloatArray, value: float, evaluations: int) -> Settled:
+def _after(
+    own: PenalizedLeastSquares, target: CriterionAt, x: FloatArray, value: float, converged: bool, evaluations: int
+) -> Estimates:
     """Return the estimates after a last small step from the point where the derivatives were taken.
 
     Coefficients and pwrss follow the change of Ω to first order; the step is too small for more.
@@ -246,22 +186,5 @@ def _after(own: PenalizedLeastSquares, target: CriterionAt, x: FloatArray, value
     if own.crossproducts.p:
         gamma = gamma - solve_triangular(at.RX, found.B.T @ moved)
     sigma = float(np.sqrt(pwrss / target.criterion.df(own.crossproducts.n, own.crossproducts.p)))
-    return Settled(x, gamma, sigma, value, bool(_singular(own, x[None])[0]), True, evaluations)
-
-
-def _stacked(some: list[Settled]) -> Refits:
-    return Refits(
-        np.array([one.par for one in some]),
-        np.array([one.gamma for one in some]),
-        np.array([one.sigma for one in some]),
-        np.array([one.value for one in some]),
-        np.array([one.singular for one in some]),
-        np.array([one.converged for one in some]),
-        np.array([one.evaluations for one in some]),
-    )
-
-
-def _put(out: Refits, j: int, one: Settled) -> None:
-    """Replace the estimates of response j."""
-    out.par[j], out.gamma[j], out.sigma[j], out.criterion[j] = one.par, one.gamma, one.sigma, one.value
-    out.singular[j], out.converged[j], out.evaluations[j] = one.singular, one.converged, one.evaluations
+    singular = bool(own.parameters.is_singular(x, target.scales))
+    return Estimates.of_one(x, gamma, sigma, value, singular, converged, evaluations)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from sparselmm.inference.bootstrap.draw_rows import RowSampler
 from sparselmm.inference.bootstrap.draw_statistics import Sampler, StatisticsSource
 from sparselmm.inference.bootstrap.limits import check_kind, intervals
 from sparselmm.inference.bootstrap.minque import Shared, prepare
-from sparselmm.inference.bootstrap.refit import Refits, refit
+from sparselmm.inference.bootstrap.refit import refit
 from sparselmm.inference.fixed.tables import check_level
 from sparselmm.inference.predict.simulate import count, seed_sequence
 from sparselmm.inference.sizes import REPLICATE_CELLS, SILENT_SECONDS
@@ -36,6 +36,7 @@ from sparselmm.inference.variance.sdcor import (
     variance_values,
 )
 from sparselmm.likelihood.criterion import Criterion
+from sparselmm.likelihood.estimates import Estimates
 from sparselmm.likelihood.pls import Engine
 from sparselmm.likelihood.problem import Problem
 from sparselmm.likelihood.result import FitResult
@@ -199,7 +200,7 @@ class Plan:
     sigma: float
     one_step: bool
 
-    def run(self, seeds: Sequence[np.random.SeedSequence]) -> Refits:
+    def run(self, seeds: Sequence[np.random.SeedSequence]) -> Estimates:
         """Return the refits of one batch."""
         rngs = [np.random.default_rng(seed) for seed in seeds]
         with self.engine.locked() as pls, blas_threads(0.0):
@@ -237,7 +238,7 @@ def bootstrap(
     n, children = count(n), seed_sequence(seed)
     plan = make_plan(problem, result, one_step)
     size = batch_size(problem.engine.crossproducts.gram.q)
-    found = join(run_batches(plan.run, children.spawn(n), size, n_jobs, progress))
+    found = Estimates.joined(run_batches(plan.run, children.spawn(n), size, n_jobs, progress))
     entries = variance_entries(problem.design.terms, problem.engine.parameters.structures)
     return _table(problem, result, found, entries, statistic, one_step)
 
@@ -282,15 +283,10 @@ def _shown(results: Iterator[Any], total: int, progress: bool) -> Iterator[Any]:
         sys.stderr.write("\n")
 
 
-def join(parts: Sequence[Refits]) -> Refits:
-    """Return several sets of refits as one."""
-    return Refits(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Refits)})
-
-
 def _table(
     problem: Problem,
     result: FitResult,
-    found: Refits,
+    found: Estimates,
     entries: tuple[Entry, ...],
     statistic: Statistic | None,
     one_step: bool,
@@ -298,7 +294,7 @@ def _table(
     """Return the replicates on the reported scales, or a statistic of each."""
     parameters, columns = problem.engine.parameters, problem.design.columns
     sdcor = _reported(problem, entries, found.par, found.sigma)
-    beta = result.beta + found.gamma @ problem.engine.crossproducts.basis.matrix.T
+    beta = result.beta + found.coefficients @ problem.engine.crossproducts.basis.matrix.T
     own = _reported(problem, entries, result.par[None], np.array([result.sigma]))[0]
     names: tuple[str, ...] = (*(e.name for e in entries), SIGMA, *columns)
     estimate = np.concatenate([own, [result.sigma], result.beta])

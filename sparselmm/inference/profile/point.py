@@ -33,7 +33,7 @@ from sparselmm.likelihood.derivatives import Scores, scores
 from sparselmm.likelihood.information import omega_information
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.linalg.blocks import Templates, apply_transposed
-from sparselmm.optimize.newton import trust_region_step
+from sparselmm.optimize.newton import End, Step, bounded_step, descend
 
 CERTAIN = 1e-7  # the last step may promise this much without another evaluation
 MAX_STEPS = 60  # of the minimization at one point, which starts from the neighbouring ones
@@ -137,10 +137,16 @@ class HeldDeviance:
         return np.concatenate([*low, np.negative(end)]), np.concatenate([*high, end])
 
     def _value(self, solution: PLSSolution, Q: float) -> float:
-        tau = float(solution.par[-2])
-        log_parts = solution.ldL2 + (solution.ldRX2 if self.criterion.reml else 0.0)
-        log_parts -= self.pls.crossproducts.sum_log_weights
-        return log_parts + self._df * (float(np.log(2.0 * np.pi)) - 2.0 * float(np.log(tau))) + tau**2 * Q
+        xp = self.pls.crossproducts
+        return self.criterion.at_sigma(
+            float(solution.par[-2]),
+            ldL2=solution.ldL2,
+            ldRX2=solution.ldRX2,
+            pwrss=Q,
+            n=xp.n,
+            p=xp.p,
+            sum_log_weights=xp.sum_log_weights,
+        )
 
     def _solve(self, z: FloatArray, c: float) -> PLSSolution:
         par = self.full(z, c)
@@ -271,33 +277,41 @@ def minimize(deviance: HeldDeviance, z: FloatArray, c: float) -> Minimum:
     NumericalError
         When the start is unusable or the steps do not settle.
     """
-    lower, upper = deviance.box()
-    z = np.clip(z, lower, upper)
-    local = deviance.derivatives(z, c)
-    radius, n, evaluations = 2.0, len(z), 1
-    for _ in range(MAX_STEPS):
-        g, H = local.gradient[:n], local.hessian[:n, :n]
-        free = ((z > lower) | (g < 0)) & ((z < upper) | (g > 0))
-        scale, step = _scales(H), np.zeros(n)
-        part = np.ix_(free, free)
-        step[free], predicted = trust_region_step((scale * g)[free], (scale[:, None] * H * scale)[part], radius)
-        trial = np.clip(z + scale * step, lower, upper)
-        inside = np.array_equal(trial, z + scale * step) and np.linalg.norm(step) < radius
-        if inside and predicted < max(CERTAIN, 1e-12 * abs(local.value)):
-            return _finish(local, z, c, scale * step, predicted, free, evaluations)
-        value = deviance.value(trial, c)
-        evaluations += 1
-        ratio = (local.value - value) / predicted if predicted > 0 else 0.0
-        if ratio < 0.25:
-            radius = 0.25 * float(np.linalg.norm(step))
-        elif ratio > 0.75:
-            radius = max(radius, 2.0 * float(np.linalg.norm(step)))
-        if value < local.value:
-            z = trial
-            local = deviance.derivatives(z, c)
-        elif radius < 1e-8:
-            return _finish(local, z, c, np.zeros(n), 0.0, free, evaluations)
-    raise NumericalError(f"no minimum of the deviance found in {MAX_STEPS} steps with the parameter held at {c}")
+    path = _Path(deviance, c)
+    found = descend(path, np.clip(z, *path.box), radius=2.0, limit=MAX_STEPS)
+    if found.end is End.LIMIT:
+        raise NumericalError(f"no minimum of the deviance found in {MAX_STEPS} steps with the parameter held at {c}")
+    step, predicted = (np.zeros(len(z)), 0.0) if found.step is None else (found.x - found.origin, found.step.predicted)
+    return _finish(path.local, found.origin, c, step, predicted, path.free, found.tried + 1)
+
+
+class _Path:
+    """The deviance over z at one c, with steps in units of its curvature."""
+
+    local: Local
+    free: BoolArray
+
+    def __init__(self, deviance: HeldDeviance, c: float) -> None:
+        self._deviance, self._c = deviance, c
+        self.box = deviance.box()
+
+    def value(self, z: FloatArray) -> float:
+        """Return the deviance."""
+        return self._deviance.value(z, self._c)
+
+    def derivatives(self, z: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Return it with derivatives in z; those in (z, c) are kept."""
+        self.local, n = self._deviance.derivatives(z, self._c), len(z)
+        return self.local.value, self.local.gradient[:n], self.local.hessian[:n, :n]
+
+    def step(self, z: FloatArray, value: float, g: FloatArray, H: FloatArray, radius: float) -> Step:
+        """Return the step within the bounds."""
+        scale = _scales(H)
+        low, high = ((bound - z) / scale for bound in self.box)
+        s, predicted, self.free = bounded_step(scale * g, scale[:, None] * H * scale, radius, low, high)
+        length = float(np.linalg.norm(s))
+        final = length < radius and predicted < max(CERTAIN, 1e-12 * abs(value))
+        return Step(np.clip(z + scale * s, *self.box), predicted, length, final)
 
 
 def _scales(H: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from sparselmm.exceptions import ParameterError
 from sparselmm.optimize import OPTIMIZERS, Newton, Recorder, Status, make_optimizer
-from sparselmm.optimize.newton import trust_region_step
+from sparselmm.optimize.newton import bounded_step, descend_many, trust_region_step
 
 
 def model(g, H, s):
@@ -131,3 +131,83 @@ def test_registry_makes_named_optimizers_and_names_them_in_errors():
         make_optimizer(3)
     own = Newton(max_iterations=7)
     assert make_optimizer(own) is own
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("low", [-0.2, 0.0, -np.inf])
+@pytest.mark.parametrize(("H", "Q", "g"), list(matrices()))
+def test_step_within_bounds(H, Q, g, radius, low):
+    """Never outside, never longer, never worse than staying; the free step itself where no bound is met."""
+    low, high = np.array([low, -np.inf, low]), np.array([np.inf, 0.3, 0.1])
+    s, predicted, free = bounded_step(g, H, radius, low, high)
+    assert np.all((s >= low) & (s <= high)) and np.linalg.norm(s) <= radius * (1 + 1e-6)
+    assert predicted == pytest.approx(-model(g, H, s), rel=1e-8, abs=1e-12)
+    assert predicted >= 0
+    unbounded, most = trust_region_step(g, H, radius)
+    assert predicted <= most * (1 + 1e-5) + 1e-12  # the ball is met to 1e-6
+    pushed = ((low == 0) & (g > 0)) | ((high == 0) & (g < 0))
+    if np.all((unbounded >= low) & (unbounded <= high)) and not pushed.any():
+        np.testing.assert_allclose(s, unbounded, rtol=1e-12)
+        assert free.all()
+
+
+def test_step_is_the_best_of_a_convex_model_in_a_box():
+    H, g = np.array([[3.0, 1.0], [1.0, 2.0]]), np.array([-4.0, 1.0])
+    low, high = np.array([0.0, 0.0]), np.array([0.9, 5.0])
+    s, predicted, free = bounded_step(g, H, 100.0, low, high)
+    found = minimize(lambda x: model(g, H, x), [0.1, 0.1], bounds=[(0.0, 0.9), (0.0, 5.0)])
+    np.testing.assert_allclose(s, found.x, atol=1e-6)
+    assert predicted == pytest.approx(-found.fun)
+    assert not free.any()
+
+
+class Bowl:
+    """(x - centre)² with its minimum outside of the box."""
+
+    def __init__(self, centre):
+        self.centre = np.array(centre)
+
+    def value(self, par):
+        return float(((par - self.centre) ** 2).sum())
+
+    def derivatives(self, par):
+        return self.value(par), 2.0 * (par - self.centre), 2.0 * np.eye(len(par))
+
+    def typical(self, par):
+        return np.ones(len(par))
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_optimizers_keep_both_bounds(name):
+    upper, lower = np.array([1.0, np.inf]), np.array([-np.inf, 0.5])
+    recorder = Recorder(Bowl([2.0, -3.0]), upper=upper, box=(lower, upper))
+    x, status, _ = make_optimizer(name).minimize(recorder, np.array([0.0, 2.0]), lower)
+    assert status.ok
+    np.testing.assert_allclose(x, [1.0, 0.5], atol=1e-6)
+    assert all(np.all((point >= lower - 1e-12) & (point <= upper + 1e-12)) for point, _ in recorder.trace)
+
+
+def test_many_descents_are_those_of_each():
+    """Bowls with centres of their own, cut off where a step would be too good to be true."""
+    centres = np.array([[0.3, 0.5], [5.0, 1.0], [0.0, 0.0]])
+
+    class Bowls:
+        def __init__(self):
+            self.x = np.ones((3, 2))
+            self.tried = []
+
+        def step(self, rows, radius):
+            s = centres[rows] - self.x[rows]
+            length = np.maximum(np.linalg.norm(s, axis=1), 1e-300)
+            return self.x[rows] + s * np.minimum(1.0, radius / length)[:, None], length < 1e-8
+
+        def move(self, rows, trial, final):
+            self.tried.append(list(rows))
+            self.x[rows] = trial
+            return np.ones(len(rows), dtype=bool)
+
+    bowls = Bowls()
+    assert descend_many(bowls, 3, limit=40).all()
+    np.testing.assert_allclose(bowls.x, centres, atol=1e-12)
+    assert len(bowls.tried[0]) == 3 and bowls.tried[-1] == [1]  # the furthest goes on alone
+    assert list(descend_many(Bowls(), 3, limit=2)) == [True, False, False]

@@ -62,7 +62,7 @@ def test_refits_are_the_fits(name, reml):
         assert found.criterion[j] - full.criterion < 2e-5  # lower is fine: the other may be a local optimum
         if abs(found.criterion[j] - full.criterion) < 2e-5:
             assert found.sigma[j] == pytest.approx(full.sigma, rel=2e-3)
-            beta = fit.result.beta + fit.crossproducts.basis.matrix @ found.gamma[j]
+            beta = fit.result.beta + fit.crossproducts.basis.matrix @ found.coefficients[j]
             se = full.sigma * np.sqrt(np.diag(full.unscaled_cov))
             np.testing.assert_allclose(beta, full.beta, atol=0.01 * se.max(initial=1e-9))
 
