@@ -1,7 +1,8 @@
-"""Arguments that a function does not have: refused with what to write in their place.
+"""The door of every public function and method: arguments it does not have are refused, and BLAS threads limited.
 
-Python's own message names a function inside the package and leaves the reader alone. A call costs no more for
-this than one more call: only where Python refuses it is the signature read, and the message written anew.
+Python's own message about an argument names a function inside the package and leaves the reader alone. Only where
+Python refuses a call is the signature read, and the message written anew. BLAS threads that wait spin, which on busy
+cores takes many times longer than the work: everything runs with one, unless a large piece of work asks for more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from sparselmm.hints.table import advice
+from sparselmm.linalg.threads import blas_threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +45,8 @@ def hinted(where: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
-                return function(*args, **kwargs)
+                with blas_threads(0.0):
+                    return function(*args, **kwargs)
             except BaseException as error:
                 trace = error.__traceback__
                 inside = None if trace is None else trace.tb_next

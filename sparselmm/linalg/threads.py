@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 from sparselmm.exceptions import ParameterError
@@ -92,43 +92,77 @@ def _control() -> Iterator[Any]:
 
 
 class _Limit:
-    """The limit in force: the smallest that any of the fits running now asked for, restored by the last."""
+    """The limit in force: the smallest of what the threads at work want, each by its innermost call.
+
+    The libraries are told only where the limit changes, so a call inside another costs next to nothing.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._wanted: list[int] = []
+        self._wanted: dict[int, list[int]] = {}
         self._original: Any = None
+        self._current = 0
 
     def enter(self, flops: float) -> int:
         """Ask for the chosen threads and return them."""
         with self._lock:
             n = chosen_threads(flops)
-            with _control() as controller:
-                limiter = controller.limit(limits=min([*self._wanted, n]))
-            if not self._wanted:
-                self._original = limiter
-            self._wanted.append(n)
+            self._wanted.setdefault(get_ident(), []).append(n)
+            try:
+                self._settle()
+            except BaseException:
+                self._withdraw()
+                raise
             return n
 
-    def leave(self, n: int) -> None:
-        """Withdraw the wish for n threads."""
+    def leave(self) -> None:
+        """Withdraw what this thread asked for last."""
         with self._lock:
-            self._wanted.remove(n)
-            with _control() as controller:
-                if self._wanted:
-                    controller.limit(limits=min(self._wanted))
-                else:
+            self._withdraw()
+            self._settle()
+
+    def _withdraw(self) -> None:
+        mine = self._wanted[get_ident()]
+        mine.pop()
+        if not mine:
+            del self._wanted[get_ident()]
+
+    def after_fork(self) -> None:
+        """Forget the other threads, which a child does not have; one of them may have held the lock."""
+        self._lock = Lock()
+        self._wanted = {thread: calls for thread, calls in self._wanted.items() if thread == get_ident()}
+
+    def _settle(self) -> None:
+        """Tell the libraries what is wanted now; the lock is held."""
+        most = _controller()[1]
+        wanted = min((calls[-1] for calls in self._wanted.values()), default=most)
+        if self._original is None and wanted == most == 1:
+            return  # the libraries have one thread each anyhow
+        if not self._wanted:
+            if self._original is not None:
+                with _control():
                     self._original.restore_original_limits()
+            self._original, self._current = None, 0
+        elif wanted != self._current:
+            with _control() as controller:
+                limiter = controller.limit(limits=wanted)
+            self._original, self._current = self._original or limiter, wanted
 
 
 _limit = _Limit()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_limit.after_fork)
 
 
 @contextmanager
 def blas_threads(flops: float) -> Iterator[int]:
-    """Limit the BLAS libraries to the chosen threads; restored when the last of overlapping fits leaves."""
+    """Limit the BLAS libraries to the chosen threads; restored when the last of overlapping calls leaves.
+
+    Inside another call the innermost decides for its thread: a large factorisation may use more than the call
+    around it.
+    """
     n = _limit.enter(flops)
     try:
         yield n
     finally:
-        _limit.leave(n)
+        _limit.leave()

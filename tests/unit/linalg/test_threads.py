@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import threading
 
+import numpy as np
 import pytest
+import scipy.linalg
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
+import sparselmm as slm
 from sparselmm import set_threads
 from sparselmm.exceptions import ParameterError
 from sparselmm.linalg import threads
@@ -179,4 +184,110 @@ def test_an_interruption_leaves_no_wish_behind(four_threads, monkeypatch):
     with blas_threads(LARGE) as n:
         assert n == 4
         assert set(now()) == {4}
+    assert set(now()) == {2}
+
+
+def test_the_innermost_call_decides_for_its_thread(four_threads):
+    with blas_threads(SMALL):
+        assert set(now()) == {1}
+        with blas_threads(LARGE) as n:
+            assert n == 4
+            assert set(now()) == {4}
+        assert set(now()) == {1}
+    assert set(now()) == {2}
+
+
+def test_the_smallest_wish_of_all_threads_holds(four_threads):
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with blas_threads(SMALL):
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with blas_threads(LARGE):
+        thread.start()
+        assert inside.wait(10)
+        assert set(now()) == {1}
+        leave.set()
+        thread.join()
+        assert set(now()) == {4}
+
+
+def test_a_call_inside_another_tells_the_libraries_nothing(four_threads, monkeypatch):
+    with blas_threads(SMALL):
+        monkeypatch.setattr(threads, "_control", lambda: pytest.fail("the libraries were told again"))
+        for _ in range(3):
+            with blas_threads(SMALL) as n:
+                assert n == 1
+        monkeypatch.undo()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_inside_a_call_can_leave_it(four_threads):
+    blocked, go = threading.Event(), threading.Event()
+
+    def hold():
+        with threads._limit._lock:
+            blocked.set()
+            go.wait(10)
+
+    with blas_threads(SMALL):
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert blocked.wait(10)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            with blas_threads(LARGE) as n:
+                os._exit(0 if n == 4 else 1)
+        go.set()
+        holder.join()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+DATA = slm.load_dataset("sleepstudy")
+CALLS = {
+    "lmer": lambda fit: slm.lmer("Reaction ~ Days + (Days | Subject)", DATA),
+    "coef_table": lambda fit: fit.coef_table(),
+    "kenward_roger": lambda fit: fit.coef_table(ddf="kenward-roger"),
+    "anova": lambda fit: fit.anova(),
+    "profile": lambda fit: fit.profile(which="sigma"),
+    "conf_int": lambda fit: fit.conf_int(method="profile", which="sigma"),
+    "ranef": lambda fit: fit.ranef(condvar=True),
+    "predict": lambda fit: fit.predict(se=True),
+    "influence": lambda fit: fit.influence("Subject"),
+    "leverage": lambda fit: fit.leverage(),
+    "summary": lambda fit: fit.summary(),
+    "emmeans": lambda fit: fit.drop1(),
+    "slm.anova": lambda fit: slm.anova(fit, fit.update(". ~ . - Days")),
+    "mixedlm": lambda fit: slm.mixedlm("Reaction ~ Days", DATA, groups="Subject").fit(),
+    "diagnose": lambda fit: slm.diagnose("Reaction ~ Days + (1 | Subject)", DATA),
+    "fit_many": lambda fit: slm.fit_many(fit, DATA[["Reaction"]]),
+    "bootstrap": lambda fit: fit.bootstrap(5, seed=1),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_public_calls_run_with_one_thread(four_threads, monkeypatch, name):
+    """Whatever is asked of LAPACK inside a public call: no library may use more than one thread then."""
+    fit = slm.lmer("Reaction ~ Days + (Days | Subject)", DATA)
+    seen = set()
+
+    def watched(function):
+        def call(*args, **kwargs):
+            seen.update(now())
+            return function(*args, **kwargs)
+
+        return call
+
+    for function in ("eigh", "solve", "svd", "cholesky", "inv", "lstsq", "qr", "eigvalsh"):
+        monkeypatch.setattr(np.linalg, function, watched(getattr(np.linalg, function)))
+    for function in ("dpotrf", "dtrtrs", "dpotri"):
+        monkeypatch.setattr(scipy.linalg.lapack, function, watched(getattr(scipy.linalg.lapack, function)))
+    monkeypatch.setattr(scipy.linalg, "solve_triangular", watched(scipy.linalg.solve_triangular))
+    CALLS[name](fit)
+    assert seen == {1}
     assert set(now()) == {2}
