@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import sparselmm as slm
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.compare.lrt import random_nested
+from sparselmm.inference.compare.one_term_less import SmallerModel, reduced_design
 
 N, M = 150, 12
 RNG = np.random.default_rng(6)
@@ -82,8 +83,19 @@ def test_a_table_of_models_with_one_term_less(reml):
     assert sorted(table["Df"].iloc[1:]) == [1, 3]
     for row in table.iloc[1:].itertuples():
         small = without[int(row.Df)]
-        assert row.LRT == pytest.approx(small.criterion - fit.criterion, abs=1e-6)
+        assert pytest.approx(small.criterion - fit.criterion, abs=1e-6) == row.LRT
         assert row.logLik == pytest.approx(-small.criterion / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_membership_term_without_one_of_its_columns(kept):
+    """The other column of each level stays: the design is that of the model with that column alone."""
+    design = fitted("slope").result.design
+    found = reduced_design(design, SmallerModel("m", 0, (kept,)))
+    (term,) = found.terms
+    assert term.columns == (["Intercept", "x"][kept],)
+    assert (term.matrix != TERMS[["one", "other"][kept]]["matrix"]).nnz == 0
+    assert reduced_design(design, SmallerModel("m", 0)) is None
 
 
 def test_simulated_responses_have_the_covariance_of_the_model():
