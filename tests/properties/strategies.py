@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from problems import Case, TermSpec, build, thetas
 
 from sparselmm.covariance import STRUCTURES
 
-# derandomized: the same examples in every run, so that a failure on one machine is one on all
-quick = settings(derandomize=True, max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-few = settings(quick, max_examples=8)
+
+def share(factor: float) -> settings:
+    """Return the settings of tests that take so many times the examples of the profile (`conftest`)."""
+    return settings(max_examples=round(factor * settings().max_examples))
+
+
+quick, few, many = share(1), share(0.4), share(7.5)
 
 FIXED = st.integers(0, 3)
 

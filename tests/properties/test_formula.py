@@ -6,8 +6,9 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import many, quick
 
 from sparselmm.data import build_design
 from sparselmm.data.formulas import parse_formula, update_formula
@@ -37,7 +38,7 @@ groups = st.sampled_from(["g", "h", "g/h", "g:h", "g*h", "g+h", "h %in% g", "fac
 bars = st.builds("({}{}{})".format, sums, st.sampled_from([" | ", " || "]), groups)
 
 
-@settings(deadline=None, max_examples=150)
+@many
 @given(st.text(alphabet="yxg ~+-*/:^|().,0129'\"`%in<>=!&", max_size=30))
 def test_any_text_is_read_or_refused(text):
     try:
@@ -46,7 +47,7 @@ def test_any_text_is_read_or_refused(text):
         assert str(error)
 
 
-@settings(deadline=None, max_examples=150)
+@many
 @given(sums)
 def test_expanded_terms_read_back_as_they_are(text):
     try:
@@ -57,7 +58,7 @@ def test_expanded_terms_read_back_as_they_are(text):
     assert render(parse_expression(render(parse_expression(text)))) == render(parse_expression(text))
 
 
-@settings(deadline=None, max_examples=150)
+@many
 @given(sums, st.lists(bars, min_size=1, max_size=2))
 def test_designs_are_consistent_or_refused(fixed, random):
     formula = f"y ~ {fixed} + {' + '.join(random)}"
@@ -78,7 +79,7 @@ def test_designs_are_consistent_or_refused(fixed, random):
     assert sorted(t.label + str(t.lhs) for t in again.random) == sorted(t.label + str(t.lhs) for t in spec.random)
 
 
-@settings(deadline=None, max_examples=100)
+@many
 @given(sums, bars)
 def test_an_update_that_changes_nothing_changes_nothing(fixed, bar):
     try:
@@ -92,7 +93,7 @@ def test_an_update_that_changes_nothing_changes_nothing(fixed, bar):
     assert set(map(frozenset, before.terms)) == set(map(frozenset, after.terms))
 
 
-@settings(deadline=None, max_examples=30)
+@quick
 @given(st.permutations(range(40)))
 def test_the_order_of_rows_does_not_matter(order):
     spec = parse_formula("y ~ x*f + poly(z, 2) + (x|g) + (1|h)")

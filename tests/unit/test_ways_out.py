@@ -1,4 +1,4 @@
-"""What happens when a step fails: halved steps, other precision, limits that are told. Each way out is forced here."""
+"""What happens when a step fails: halved steps, other precision, limits that are told.."""
 
 from __future__ import annotations
 
