@@ -35,7 +35,7 @@ from tests.mutant_sites import ROOT, Mutant, Sites
 STORE = ROOT / ".mutants"
 COPIED = ("sparselmm", "tests", "data", "docs", *(path.name for path in ROOT.glob("*.*") if path.is_file()), "LICENSE")
 STAGES = (15.0, 60.0, 240.0)  # seconds of tests, as the map knows them, after which the next ones are asked for
-PATIENCE = 6.0, 120.0  # a stage may take so many times what it should, and so many seconds more
+PATIENCE = 6.0, 60.0  # a stage may take so many times what it should, and so many seconds more
 
 
 def draw(seed: int, count: int, skip: list[str], among: list[str]) -> list[Mutant]:
