@@ -9,6 +9,7 @@ from sparselmm.api.stored import FittedModel, load
 from sparselmm.data import patsy
 from sparselmm.data.encoding.variables import Variables
 from sparselmm.data.tables.columns import Factor, list_some, to_grouping
+from sparselmm.data.tables.foreign import as_series, is_column
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.data.tables.labels import check_order
 from sparselmm.inference.fixed.hypotheses import by_name
@@ -23,11 +24,13 @@ __all__ = [
     "Optimizer",
     "Variables",
     "as_frame",
+    "as_series",
     "by_name",
     "check_order",
     "covariances_by_set",
     "diagnose",
     "fit_many",
+    "is_column",
     "list_some",
     "lmer",
     "load",

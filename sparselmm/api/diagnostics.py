@@ -15,7 +15,8 @@ from sparselmm.api.estimates import Estimates
 from sparselmm.data import build_design
 from sparselmm.data.design import GroupedTerm
 from sparselmm.data.formulas import parse_formula
-from sparselmm.data.tables.columns import Factor
+from sparselmm.data.tables.columns import Factor, to_grouping
+from sparselmm.data.tables.foreign import as_series
 from sparselmm.data.tables.frame import as_frame
 from sparselmm.exceptions import DesignError, Message, ParameterError, SparseLMMWarning
 from sparselmm.hints.names import refuse_file_name
@@ -245,13 +246,13 @@ class Diagnostics(Estimates):
                     return term.codes, term.levels.rename(group)
             factor = self._factor(group).take(design.rows).drop_unused()
             return self._checked(factor.codes, factor.levels.rename(group))
-        values = pd.Series(np.asarray(group))
+        values = as_series(group, "group").reset_index(drop=True)
         if len(values) == len(design.frame_index) and len(values) != design.n:
             values = values.iloc[design.rows]
         if len(values) != design.n:
             raise ParameterError(f"group has {len(values)} labels; it needs one for each of the {design.n} rows used")
-        codes, levels = pd.factorize(values, sort=True)
-        return self._checked(codes.astype(np.int64), pd.Index(levels, name="group"))
+        factor = to_grouping(values, "group").drop_unused()
+        return self._checked(factor.codes.astype(np.int64), factor.levels.rename("group"))
 
     @staticmethod
     def _checked(codes: IntArray, levels: pd.Index) -> tuple[IntArray, pd.Index]:

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from sparselmm.data.tables.columns import is_numeric, only_levels_hold, to_grouping
 from sparselmm.exceptions import DataError
 
-__all__ = ["ExchangeColumn", "ExchangeTable", "as_pandas"]
+__all__ = ["ExchangeColumn", "ExchangeTable"]
 
 _LONE_DOT = re.compile(r"(?<![\w.)\]`])\.(?![\w.])")
 
@@ -74,19 +75,6 @@ class ExchangeTable:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def as_pandas(data: Any) -> pd.DataFrame:
-    """Return pandas, polars, Arrow or mapping data as a pandas frame."""
-    if isinstance(data, pd.DataFrame):
-        return data
-    if hasattr(data, "to_pandas"):
-        converted = data.to_pandas()
-        if isinstance(converted, pd.DataFrame):
-            return converted
-    if isinstance(data, dict):
-        return pd.DataFrame(data)
-    raise DataError(f"data of type {type(data).__name__} cannot be handed to R; give a data frame")
-
-
 def _mentioned(name: str, formula: str) -> bool:
     if _LONE_DOT.search(formula):
         return True
@@ -100,6 +88,11 @@ def _describe(column: pd.Series[Any], name: str) -> tuple[ExchangeColumn, list[s
         return _factor(column, name, list(column.cat.remove_unused_categories().cat.categories))
     if pd.api.types.is_bool_dtype(column.dtype):
         return ExchangeColumn(name, "logical"), [None if pd.isna(v) else ("TRUE" if v else "FALSE") for v in column]
+    if is_numeric(column) and only_levels_hold(column):
+        # identifiers that R's numbers would merge
+        factor = to_grouping(column, name)
+        texts = [*map(str, factor.levels), None]
+        return ExchangeColumn(name, "factor", tuple(map(str, factor.levels))), [texts[code] for code in factor.codes]
     if pd.api.types.is_numeric_dtype(column.dtype):
         return ExchangeColumn(name, "numeric"), [None if pd.isna(v) else _number(v) for v in column]
     values = list(column.dropna().unique())

@@ -17,8 +17,9 @@ from typing import Any
 
 from sparselmm.compare_r.comparison import Comparison, pair_up
 from sparselmm.compare_r.estimates import estimates_here, estimates_r, theta_from_r
-from sparselmm.compare_r.exchange import ExchangeTable, as_pandas
+from sparselmm.compare_r.exchange import ExchangeTable
 from sparselmm.compare_r.script import REPETITIONS, SECONDS_TO_SPEND, RModel, r_formula, write_r_script
+from sparselmm.data.tables.frame import as_pandas
 from sparselmm.exceptions import DataError, ParameterError, SparseLMMError, SparseLMMWarning
 
 __all__ = ["RError", "RNotAvailableError", "compare_with_r", "read_r_output", "run_r"]

@@ -19,6 +19,7 @@ from sparselmm.data.encoding.transforms import Columns, Value
 from sparselmm.data.row_selection import UsedRows, check_na_action, own, usable_rows
 from sparselmm.data.tables.codes import as_codes
 from sparselmm.data.tables.columns import Factor, to_grouping
+from sparselmm.data.tables.foreign import as_series, is_column
 from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
 
@@ -182,9 +183,9 @@ def _coefficients(options: dict[str, Any], name: str, k: int, intercept: bool) -
 
 def _from_groups(options: dict[str, Any], name: str, structure: str) -> DesignTerm:
     groups, Z = options["groups"], options.get("Z")
-    if np.ndim(groups) != 1:
+    if not is_column(groups):
         raise DataError(f"the groups of the random term {name} must have one dimension, not {np.ndim(groups)}")
-    factor = to_grouping(pd.Series(groups, copy=False).reset_index(drop=True), name).drop_unused()
+    factor = to_grouping(as_series(groups, name).reset_index(drop=True), name).drop_unused()
     intercept = Z is None
     try:
         values = ones_column(len(factor)) if intercept else np.array(Z, dtype=np.float64, order="C")

@@ -21,7 +21,7 @@ from sparselmm.data.encoding.matrices import MatrixEncoding, learn_matrix
 from sparselmm.data.encoding.rules import RULES
 from sparselmm.data.encoding.transforms import Value
 from sparselmm.data.row_selection import UsedRows, check_na_action, missing_rows, usable_rows
-from sparselmm.data.tables.columns import Factor, describe_rows, is_missing
+from sparselmm.data.tables.columns import Factor, describe_rows
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.data.tables.labels import check_order
 from sparselmm.data.tables.levels import check_names, check_numbers
@@ -113,8 +113,9 @@ def build_design(
     messages += [*texts, *_check_names(values, encodings, inputs)]
     plain = RowData(rows, frame.index, na_action, spec.response, inputs.y, inputs.weights, inputs.offset)
     kept, design = assemble(plain, X, fixed_encoding.columns, terms, fixed.intercept, messages)
+    kinds = evaluator.learned_kinds()
     encoding = EncodingSpec(
-        spec, fixed_encoding, tuple(kept), encodings, evaluator.used, evaluator.state, dict(context or {}), na_action
+        spec, fixed_encoding, tuple(kept), encodings, kinds, evaluator.state, dict(context or {}), na_action
     )
     return encoding, design
 
@@ -169,7 +170,7 @@ def _warn_about_gaps(response: list[str], variables: dict[str, Value], evaluator
         missing = missing_rows(evaluator.variable(text))
         for column in names(node) if missing.any() else ():
             if column in frame:
-                missing &= ~is_missing(frame.column(column))
+                missing &= frame.series(column).notna().to_numpy()
         if missing.any():
             rows = describe_rows(np.flatnonzero(missing), frame.index)
             what = f"{text} has no value in {rows}, although its columns have; these rows are left out"

@@ -25,7 +25,7 @@ from sparselmm.compare_r import (
 )
 from sparselmm.compare_r.comparison import Estimate, pair_up
 from sparselmm.compare_r.estimates import estimates_r, theta_from_r
-from sparselmm.compare_r.exchange import as_pandas
+from sparselmm.data.tables.frame import as_pandas
 from sparselmm.exceptions import DataError, ParameterError
 
 SAVED = Path(__file__).parents[1] / "reference" / "compare_r"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
+from sparselmm.data.tables.texts import level_text, r_level_text
 from sparselmm.exceptions import DataError, ParameterError
 
 
@@ -50,18 +51,6 @@ class Contrast:
         if first is not None and isinstance(base, int | float):
             return Contrast(self.kind, position=base, count=first)
         return Contrast(self.kind, next((level for level in (reference, base, first) if level is not None), None))
-
-
-def level_text(level: object) -> str:
-    """Return a level as it stands in names."""
-    if isinstance(level, float | np.floating):
-        return f"{level:.15g}"
-    return str(level)
-
-
-def r_level_text(level: object) -> str:
-    """Return a level as R would print it."""
-    return str(level).upper() if isinstance(level, bool | np.bool_) else level_text(level)
 
 
 def full_dummies(levels: pd.Index) -> Coding:

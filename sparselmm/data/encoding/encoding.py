@@ -16,6 +16,7 @@ from sparselmm.data.encoding.matrices import Block, MatrixEncoding, recode
 from sparselmm.data.encoding.transforms import Columns, State, Value
 from sparselmm.data.tables.columns import Factor, is_missing
 from sparselmm.data.tables.frame import Frame, as_frame
+from sparselmm.data.tables.matching import check_types, kind_of_levels
 from sparselmm.exceptions import DataError
 from sparselmm.formula.spec import ModelSpec
 
@@ -131,6 +132,8 @@ class EncodingSpec:
         codes = term.grouping.codes(factors)
         missing = np.logical_or.reduce([factor.codes < 0 for factor in factors])
         new = np.flatnonzero((codes < 0) & ~missing)
+        for text, part, factor in zip(term.grouping.factors, term.grouping.parts, factors) if len(new) else ():
+            check_types(text, part, factor.drop_unused().levels)
         texts = (":".join(str(f.levels[f.codes[row]]) for f in factors) for row in new)
         return TermRows(codes, self._matrix(evaluator, term.lhs), missing, tuple(dict.fromkeys(texts)))
 
@@ -179,13 +182,11 @@ class EncodingSpec:
 
     def _check_kinds(self, evaluator: Evaluator) -> None:
         others = "text, categories or truth values"
-        words = {"numeric": "numbers", "factor": others, "text": others}
-        for name, kind in evaluator.used.items():
-            before = self.kinds.get(name, kind)
-            if words[kind] != words[before] and not _all_missing(evaluator.frame, name):
-                raise DataError(
-                    f"column {name!r} held {words[before]} when the model was made, and is now {words[kind]}"
-                )
+        for name, kind in evaluator.learned_kinds().items():
+            if self.kinds.get(name) != "numeric" or kind == "numeric" or _all_missing(evaluator.frame, name):
+                continue
+            if name in evaluator.used or kind_of_levels(evaluator.frame.grouping(name).levels) != "numbers":
+                raise DataError(f"column {name!r} held numbers when the model was made, and is now {others}")
 
 
 def _all_missing(frame: Frame, name: str) -> bool:

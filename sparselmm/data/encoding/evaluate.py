@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.encoding.contrasts import Contrast, level_text
+from sparselmm.data.encoding.contrasts import Contrast
 from sparselmm.data.encoding.summaries import learned
 from sparselmm.data.encoding.transforms import (
     CONSTANTS,
     ELEMENTWISE,
+    FACTOR_MAKERS,
     FUNCTIONS,
     Columns,
     State,
@@ -24,10 +25,21 @@ from sparselmm.data.encoding.transforms import (
     as_factor,
     numbers,
 )
-from sparselmm.data.tables.columns import Factor, is_missing, list_some, logical, to_column
+from sparselmm.data.tables.columns import (
+    Column,
+    Factor,
+    is_missing,
+    is_numeric,
+    is_temporal,
+    list_some,
+    logical,
+    to_column,
+    to_grouping,
+)
+from sparselmm.data.tables.foreign import EXACT, as_series, is_column
 from sparselmm.data.tables.frame import Frame
 from sparselmm.data.tables.labels import check_order
-from sparselmm.data.tables.texts import with_trouble
+from sparselmm.data.tables.texts import level_text, with_trouble
 from sparselmm.exceptions import DataError, FormulaError, SparseLMMError
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Binary, Call, Name, Node, Number, Paren, Text, Unary, render
@@ -72,7 +84,12 @@ class Evaluator:
         self.context = context or {}
         self.state = state
         self.used: dict[str, str] = {}
+        self.grouped: dict[str, str] = {}
         self._values: dict[str, Value] = {}
+
+    def learned_kinds(self) -> dict[str, str]:
+        """Return what the columns used hold; those of grouping factors by their type only."""
+        return self.used | {name: kind for name, kind in self.grouped.items() if name not in self.used}
 
     def variable(self, text: str) -> Value:
         """Return the value of an expression: (n,) numbers, a factor, or several columns."""
@@ -85,19 +102,25 @@ class Evaluator:
         node = parse_expression(text)
         if isinstance(node, Name) and node.name in self.frame:
             factor = self.frame.grouping(node.name)
-            self.used.setdefault(node.name, self._kind_of(node.name))
+            self.grouped[node.name] = "numeric" if is_numeric(self.frame.series(node.name)) else "factor"
             return factor
         value = self.variable(text)
         if isinstance(value, Columns):
             raise DataError(f"the grouping factor {text} has several columns; it must be one")
         return as_factor(value, f"the grouping factor {text}")
 
-    def _kind_of(self, name: str) -> str:
-        dtype = self.frame.series(name).dtype
-        if pd.api.types.is_object_dtype(dtype):
-            return "factor" if isinstance(self.frame.column(name), Factor) else "numeric"
-        numeric_type = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
-        return "numeric" if numeric_type else "factor"
+    def _levels(self, node: Node) -> Any:
+        """Return an argument whose levels count: numbers and days by their exact values."""
+        if isinstance(node, Paren):
+            return self._levels(node.inner)
+        if isinstance(node, Name) and node.name in self.frame:
+            series = self.frame.series(node.name)
+            return self.grouping(render(node)) if is_numeric(series) or is_temporal(series) else self._value(node)
+        if isinstance(node, Name) and is_column(self.context.get(node.name)):
+            value = self.context[node.name]
+            check_order(value, self.frame.index, node.name)
+            return to_grouping(as_series(value, node.name), node.name)
+        return self._value(node)
 
     def _as_variable(self, value: Any, text: str) -> Value:
         result: Value
@@ -122,14 +145,16 @@ class Evaluator:
         match node:
             case Name(name):
                 return self._name(name)
-            case Number(value, _):
-                return value
+            case Number(value, text):
+                return int(text) if text.isdecimal() and EXACT <= value < np.inf else value
             case Text(value):
                 return value
             case Paren(inner):
                 return self._value(inner)
             case Unary(op, operand):
                 return self._unary(op, self._value(operand), node)
+            case Binary("%in%", left, right):
+                return self._binary("%in%", self._levels(left), self._value(right), node)
             case Binary(op, left, right):
                 return self._binary(op, self._value(left), self._value(right), node)
             case Call():
@@ -138,13 +163,7 @@ class Evaluator:
 
     def _name(self, name: str) -> Any:
         if name in self.frame:
-            column = self.frame.column(name)
-            if not isinstance(column, Factor):
-                self.used[name] = "numeric"
-                return column
-            before = self.kinds.get(name, "numeric")
-            self.used[name] = before if before != "numeric" else "text" if column.text else "factor"
-            return replace(column, text=self.used[name] == "text")
+            return self._column(name)
         if name in self.context:
             return self._outside(self.context[name], name)
         if name in CONSTANTS:
@@ -155,6 +174,30 @@ class Evaluator:
         if hint.startswith("the columns are"):
             hint += f"; a variable of your own goes in context={{{name!r}: ...}}"
         raise DataError(f"column {name!r} is not in the data; {hint}")
+
+    def _column(self, name: str) -> Column:
+        """Return a column, in new data as what it was when the model was made where its values can be that."""
+        column, before = self.frame.column(name), self.kinds.get(name)
+        if before == "numeric" and isinstance(column, Factor) and is_missing(column).all():
+            column = np.full(len(column), np.nan)
+        if before in ("text", "factor") and not isinstance(column, Factor):
+            column = self.frame.grouping(name)
+        if not isinstance(column, Factor):
+            self.used[name] = "numeric"
+            return column
+        known = before if before in ("text", "factor") else None
+        self.used[name] = known or ("text" if column.text else "factor")
+        return replace(column, text=self.used[name] == "text")
+
+    def _exactly(self, node: Node, value: Any, where: str) -> Any:
+        """Return a side of a comparison; whole numbers that floating point would round as Python's own."""
+        plain = numbers(value, where)
+        if not (isinstance(node, Name) and node.name in self.frame and isinstance(plain, np.ndarray)):
+            return plain
+        if not (np.abs(plain) >= EXACT).any():
+            return plain
+        factor = self.frame.grouping(node.name)
+        return np.array([*factor.levels.tolist(), np.nan], dtype=object)[factor.codes]
 
     def _outside(self, value: Any, name: str) -> Any:
         """Return something from ``context=`` in the forms used here."""
@@ -174,7 +217,7 @@ class Evaluator:
         plain = numbers(value, render(node))
         return -plain if op == "-" else plain
 
-    def _binary(self, op: str, left: Any, right: Any, node: Node) -> Any:
+    def _binary(self, op: str, left: Any, right: Any, node: Binary) -> Any:
         if op in _COMPARISON:
             return self._compare(op, left, right, node)
         if op == "%in%":
@@ -200,30 +243,30 @@ class Evaluator:
             return value
         raise DataError(f"{render(node)} needs conditions such as x > 0")
 
-    def _compare(self, op: str, left: Any, right: Any, node: Node) -> Factor:
+    def _compare(self, op: str, left: Any, right: Any, node: Binary) -> Factor:
         if isinstance(left, str):
             mirrored = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
             return self._compare(mirrored.get(op, op), right, left, node)
         if isinstance(left, Factor) and isinstance(right, str):
             if op not in ("==", "!="):
                 raise DataError(f"{render(node)}: levels can only be compared with == and !=")
-            if right not in map(level_text, left.levels):
+            if not self.kinds and right not in map(level_text, left.levels):
                 raise DataError(f"{render(node)}: {right!r} is not among the levels {list_some(left.levels)}")
             member = np.array([level_text(level) == right for level in left.levels] + [False])
             return logical(member[left.codes] == (op == "=="), left.codes < 0)
-        a, b = numbers(left, render(node)), numbers(right, render(node))
+        a, b = self._exactly(node.left, left, render(node)), self._exactly(node.right, right, render(node))
         with np.errstate(invalid="ignore"):
-            result = np.asarray(_COMPARISON[op](a, b))
+            result = np.asarray(_COMPARISON[op](a, b), dtype=np.bool_)
         if result.ndim != 1:
             raise FormulaError(f"{render(node)} must compare one column with a number or another column")
-        return logical(result, np.isnan(a) | np.isnan(b))
+        return logical(result, pd.isna(a) | pd.isna(b))
 
     # --- calls --------------------------------------------------------------------------
 
     def _call(self, node: Call) -> Any:
         if node.func == "Q" and len(node.args) == 1 and isinstance(node.args[0], Text):
             return self._name(node.args[0].value)
-        args = [self._value(a) for a in node.args]
+        args = [(self._levels if node.func in FACTOR_MAKERS else self._value)(a) for a in node.args]
         kwargs = {key.replace(".", "_"): self._value(value) for key, value in node.kwargs}
         name = node.func
         if name in self.context:

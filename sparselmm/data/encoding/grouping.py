@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import IntArray
-from sparselmm.data.encoding.contrasts import level_text
 from sparselmm.data.tables.codes import compress
 from sparselmm.data.tables.columns import Factor
+from sparselmm.data.tables.matching import positions
+from sparselmm.data.tables.texts import level_text
 from sparselmm.exceptions import DataError
 
 
@@ -44,8 +45,7 @@ class GroupingEncoding:
         """Return the level of each row of new data, -1 where it is missing or was not seen."""
         aligned = []
         for part, factor in zip(self.parts, factors):
-            position = part.get_indexer(factor.levels)
-            aligned.append(np.append(position, -1)[factor.codes])
+            aligned.append(np.append(positions(part, factor.levels), -1)[factor.codes])
         keys = _combine(aligned, [len(part) for part in self.parts])
         at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         missing = np.logical_or.reduce([codes < 0 for codes in aligned])

@@ -14,7 +14,8 @@ from sparselmm._typing import FloatArray
 from sparselmm.data.encoding.contrasts import Coding
 from sparselmm.data.encoding.rules import RULES, CodingRules
 from sparselmm.data.encoding.transforms import Columns, Value
-from sparselmm.data.tables.columns import Factor, list_some
+from sparselmm.data.tables.columns import Factor, is_missing, list_some
+from sparselmm.data.tables.matching import check_types, positions
 from sparselmm.exceptions import DataError, DesignError
 from sparselmm.formula.algebra import TermList
 from sparselmm.formula.grammar import parse_expression
@@ -188,14 +189,19 @@ def recode(value: Value, block: Block) -> Value:
         When the variable changed its type, or has levels that were not there before.
     """
     if block.levels is None:
-        if isinstance(value, Factor):
-            raise DataError(f"{block.variable} was numeric when the model was made and is now text or categories")
-        return value
+        if not isinstance(value, Factor):
+            return value
+        if is_missing(value).all():
+            return np.full(len(value), np.nan)
+        raise DataError(f"{block.variable} was numeric when the model was made and is now text or categories")
+    if isinstance(value, np.ndarray) and is_missing(value).all():
+        return Factor(np.full(len(value), -1), block.levels)
     if not isinstance(value, Factor):
         raise DataError(f"{block.variable} was a factor when the model was made and is now numeric")
     value = value.drop_unused()
-    position = block.levels.get_indexer(value.levels)
+    position = positions(block.levels, value.levels)
     if (position < 0).any():
+        check_types(block.variable, block.levels, value.levels)
         raise DataError(
             f"{block.variable} has levels the model has not seen: {list_some(value.levels[position < 0])}; "
             f"it was made with {list_some(block.levels)}"

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from sparselmm.data.encoding.contrasts import Coding, Contrast, coding, full_dummies, level_text
+from sparselmm.data.encoding.contrasts import Coding, Contrast, coding, full_dummies
+from sparselmm.data.tables.texts import level_text
 from sparselmm.exceptions import ParameterError
 from sparselmm.formula.algebra import Term, TermList
 

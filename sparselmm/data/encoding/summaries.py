@@ -31,7 +31,7 @@ def _summary(name: str, function: Callable[..., float], **fixed: Any) -> Callabl
         if getattr(x, "ndim", 0) != 1:
             raise DataError(f"{name}() needs one column of numbers")
         values = x[~np.isnan(x)] if na_rm else x
-        if not len(values):
+        if not len(values) and VALUE not in state:
             raise DataError(f"{name}() needs a column with values")
         return learned(state, lambda: function(values, **fixed, **options))
 

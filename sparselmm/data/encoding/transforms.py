@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,19 +11,20 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.encoding.contrasts import Contrast, level_text, r_level_text
+from sparselmm.data.encoding.contrasts import Contrast
 from sparselmm.data.encoding.summaries import SUMMARIES
 from sparselmm.data.tables.codes import looked_up
 from sparselmm.data.tables.columns import (
     Column,
     Factor,
+    factor_from_floats,
     factor_from_texts,
-    factor_from_values,
     is_missing,
     list_some,
     logical,
 )
-from sparselmm.data.tables.texts import numbers_of, with_trouble
+from sparselmm.data.tables.matching import positions
+from sparselmm.data.tables.texts import level_text, numbers_of, r_level_text, with_trouble
 from sparselmm.exceptions import DataError, FormulaError
 
 State = dict[str, Any]
@@ -85,7 +86,7 @@ def as_factor(value: Any, where: str) -> Factor:
     if isinstance(value, Factor):
         return value
     if isinstance(value, np.ndarray) and value.ndim == 1:
-        return factor_from_values(value)
+        return factor_from_floats(value, f"the argument of {where}" if where.endswith("()") else where)
     raise DataError(f"{where} needs a column, not {type(value).__name__}")
 
 
@@ -102,19 +103,31 @@ def make_factor(
     """R's ``factor()``: levels sorted unless given; values outside them are missing; ``ordered`` changes nothing."""
     factor = as_factor(x, "factor()").drop_unused()
     if levels is None:
-        levels = state.setdefault("levels", list(factor.levels))
+        levels = state.setdefault("levels", factor.levels)
     texts = [level_text(level) for level in levels]
     position = {text: i for i, text in enumerate(texts)}
     lookup = np.array([position.get(level_text(level), -1) for level in factor.levels] + [-1], dtype=np.int64)
-    names = list(levels) if labels is None else list(labels)
+    names = levels if labels is None else labels
     if len(names) != len(texts):
         raise DataError(f"factor() was given {len(names)} labels for {len(texts)} levels")
-    return Factor(lookup[factor.codes], pd.Index(names), factor.contrast)
+    return Factor(lookup[factor.codes], names if isinstance(names, pd.Index) else pd.Index(names), factor.contrast)
+
+
+def _in_learned_levels(state: State, factor: Factor) -> Factor:
+    """Return a factor in the levels it had when the model was made, followed by those it had not."""
+    learned = pd.Index(state.setdefault("levels", factor.levels))
+    if learned.equals(factor.levels):
+        return factor
+    at = positions(learned, factor.levels)
+    new = at < 0
+    at[new] = len(learned) + np.arange(np.count_nonzero(new))
+    levels = learned.append(factor.levels[new]) if new.any() else learned
+    return replace(factor, codes=np.append(at, -1)[factor.codes], levels=levels)
 
 
 def relevel(state: State, x: Any, ref: Any) -> Factor:
     """R's ``relevel()``: move one level to the front."""
-    factor = as_factor(x, "relevel()")
+    factor = _in_learned_levels(state, as_factor(x, "relevel()"))
     texts = [level_text(level) for level in factor.levels]
     if level_text(ref) not in texts:
         raise DataError(f"relevel(): {ref!r} is not among the levels {list_some(texts)}")
@@ -160,7 +173,9 @@ def cut(
 ) -> Factor:
     """R's ``cut()``: intervals from break points, or from a number of equal ones over the range."""
     values = np.asarray(numbers(x, "cut()"), dtype=np.float64)
-    points = state.setdefault("breaks", _break_points(values, breaks))
+    if "breaks" not in state:
+        state["breaks"] = _break_points(values, breaks)
+    points = state["breaks"]
     # side="left" puts a value equal to a break into the interval that ends there
     codes = np.searchsorted(points, values, side="left" if right else "right") - 1
     if include_lowest:
@@ -216,7 +231,11 @@ def as_numeric(state: State, x: Any) -> FloatArray:
         read: FloatArray = looked_up(np.append(numbers_of(x.levels), np.nan), x.codes)
         return read
     if isinstance(x, Factor) and not x.is_logical:
-        return np.where(x.codes < 0, np.nan, x.codes + 1.0)
+        factor = _in_learned_levels(state, x)
+        new = np.unique(factor.codes[factor.codes >= len(state["levels"])])
+        if len(new):
+            raise DataError(f"as.numeric(): the model has not seen the levels {list_some(factor.levels[new])}")
+        return np.where(factor.codes < 0, np.nan, factor.codes + 1.0)
     return np.asarray(numbers(x, "as.numeric()"), dtype=np.float64)
 
 
@@ -355,6 +374,8 @@ def _spread(result: Any, present: Any) -> Any:
     return Columns(values, names)
 
 
+#: Functions that take levels, not numbers.
+FACTOR_MAKERS = ("factor", "as.factor", "ordered", "as.character", "relevel", "C", "interaction")
 _FORMULAIC = ("poly", "bs", "cs", "cr", "cc", "scale", "center", "standardize")
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "factor": make_factor, "as.factor": make_factor, "ordered": make_factor, "as.character": as_character,

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sparselmm.data.tables.columns import Column, Factor, to_column, to_grouping
+from sparselmm.data.tables.foreign import arrow_series, as_series, polars_series
 from sparselmm.exceptions import DataError
 
 
@@ -121,6 +121,20 @@ def as_frame(data: Any) -> Frame:
     )
 
 
+def as_pandas(data: Any) -> pd.DataFrame:
+    """Return a table as a pandas DataFrame without loss; columns of types that no model takes are left out."""
+    if isinstance(data, pd.DataFrame):
+        return data
+    frame = as_frame(data)
+    columns = {}
+    for name in frame.names:
+        try:
+            columns[name] = frame.series(name)
+        except DataError:
+            continue
+    return pd.DataFrame(columns, index=frame.index)
+
+
 def _from_pandas(data: pd.DataFrame) -> Frame:
     if isinstance(data.columns, pd.MultiIndex):
         raise DataError("the data have several levels of column names; flatten them to one name per column")
@@ -131,8 +145,7 @@ def _from_pandas(data: pd.DataFrame) -> Frame:
 def _from_mapping(data: Mapping[Any, Any]) -> Frame:
     columns: dict[str, pd.Series] = {}
     for key, values in data.items():
-        array = values if isinstance(values, pd.Series | pd.Categorical | pd.Index) else _as_array(str(key), values)
-        columns[str(key)] = pd.Series(array, copy=False)
+        columns[str(key)] = as_series(values, str(key))
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError("the columns differ in length: " + ", ".join(f"{k!r} has {n}" for k, n in lengths.items()))
@@ -156,49 +169,13 @@ def _common_index(indexes: dict[str, pd.Index]) -> pd.Index | None:
     return index
 
 
-def _as_array(name: str, values: Any) -> Any:
-    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
-        raise DataError(f"column {name!r} must be an array or a list, not {type(values).__name__}")
-    if hasattr(values, "to_pandas") and not isinstance(values, np.ndarray):
-        return values.to_pandas()
-    if isinstance(values, np.ndarray):
-        if values.ndim != 1:
-            raise DataError(f"column {name!r} must have one dimension, not {values.ndim}")
-        return values
-    return list(values)
-
-
 def _from_polars(data: Any) -> Frame:
     if type(data).__name__ == "LazyFrame":
         data = data.collect()
     if type(data).__name__ != "DataFrame":
         raise DataError(f"data must be a table; a polars {type(data).__name__} is not")
     index = pd.RangeIndex(data.height)
-    return Frame(tuple(data.columns), index, lambda name: _polars_series(data.get_column(name), name))
-
-
-def _polars_series(values: Any, name: str) -> pd.Series:
-    """Convert one polars column without needing pyarrow."""
-    import polars as pl
-
-    dtype = values.dtype
-    if dtype == pl.Enum:
-        codes = values.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-        return pd.Series(pd.Categorical.from_codes(codes, dtype.categories.to_list()))
-    if dtype == pl.Boolean and values.null_count():
-        return pd.Series(values.to_list(), dtype="boolean")
-    if dtype == pl.String:
-        return pd.Series(np.asarray(values.to_list(), dtype=object))
-    if dtype == pl.Categorical:
-        # it keeps no order of its own; an Enum does
-        return pd.Series(pd.Categorical(np.asarray(values.to_list(), dtype=object)))
-    if dtype.is_decimal():
-        values = values.cast(pl.Float64)
-    elif not (dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.Boolean, pl.Null)):
-        raise DataError(f"column {name!r} has the polars type {dtype}, which has no use in a model")
-    if dtype == pl.Null:
-        return pd.Series(np.full(len(values), np.nan))
-    return pd.Series(values.to_numpy(), copy=False)
+    return Frame(tuple(data.columns), index, lambda name: polars_series(data.get_column(name), name))
 
 
 def _from_arrow(data: Any) -> Frame:
@@ -209,20 +186,5 @@ def _from_arrow(data: Any) -> Frame:
     if not isinstance(data, pa.Table):
         raise DataError(f"data must be a table; a pyarrow {type(data).__name__} is not")
     return Frame(
-        tuple(data.column_names), pd.RangeIndex(data.num_rows), lambda name: _arrow_series(data.column(name), name)
+        tuple(data.column_names), pd.RangeIndex(data.num_rows), lambda name: arrow_series(data.column(name), name)
     )
-
-
-def _arrow_series(values: Any, name: str) -> pd.Series:
-    import pyarrow as pa
-
-    kind = values.type
-    if pa.types.is_decimal(kind):
-        values = values.cast(pa.float64())
-    elif pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        raise DataError(f"column {name!r} has the Arrow type {kind}, which has no use in a model")
-    if pa.types.is_dictionary(kind):
-        # chunks may have dictionaries of their own
-        values = values.unify_dictionaries() if hasattr(values, "unify_dictionaries") else values
-    result: pd.Series = values.to_pandas()
-    return result

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparselmm.data.tables.frame import as_pandas
 from sparselmm.data.tables.labels import check_order
 from sparselmm.exceptions import DataError, ParameterError
 
 
 def take_subset(data: Any, subset: Any, arguments: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the rows of a table chosen by a query or mask, and weights, offset and response arrays cut alike."""
-    table = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
+    table = as_pandas(data)
     if isinstance(subset, str):
         try:
             mask = table.eval(subset)

@@ -19,6 +19,7 @@ _R_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?inf(?:inity
 _R_HEX = re.compile(r"[-+]?0x[\da-f]+(?:\.[\da-f]*)?(?:p[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _R_SPACE = " \t\n\r\f\v"
 _SHOWN = 5
+_SHORT_DIGITS, _LONG_DIGITS = 1e15, 2.0**63  # between them 15 digits do not tell whole numbers apart
 
 
 def number_trouble(levels: pd.Index) -> str | None:
@@ -58,6 +59,20 @@ def number_trouble(levels: pd.Index) -> str | None:
     if len(bad) < MOSTLY * len(entries):
         return f"all entries but {_quoted(bad)} are numbers; read the file again with na_values={bad[:_SHOWN]}"
     return None
+
+
+def level_text(level: object) -> str:
+    """Return a level as it stands in names."""
+    if isinstance(level, float | np.floating):
+        number = float(level)
+        whole = _SHORT_DIGITS <= abs(number) < _LONG_DIGITS and number.is_integer()
+        return str(int(number)) if whole else f"{number:.15g}"
+    return str(level)
+
+
+def r_level_text(level: object) -> str:
+    """Return a level as R would print it."""
+    return str(level).upper() if isinstance(level, bool | np.bool_) else level_text(level)
 
 
 def with_trouble(what: str, levels: pd.Index) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.api import Factor, LinearMixedModel, check_order, list_some, to_grouping
+from sparselmm.api import Factor, LinearMixedModel, as_series, check_order, list_some, to_grouping
 from sparselmm.doors.mixedlm.translation import Members, Translation, check_length, na_action, positions
 from sparselmm.exceptions import DataError, ParameterError
 
@@ -60,7 +60,8 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
     n = len(endog)
     check_length(groups, n, "groups")
     check_rows(endog, exog, groups, exog_re)
-    factor = to_grouping(pd.Series(np.asarray(groups)), "groups").drop_unused()
+    groups = as_series(groups, "groups").reset_index(drop=True)
+    factor = to_grouping(groups, "groups").drop_unused()
     matrices = _matrices(exog_vc, factor)
     vc_names = tuple(sorted(matrices))
     terms: list[Any] = []
@@ -68,7 +69,7 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
     if exog_re is not None or not vc_names:
         re_names = (GROUP,) if exog_re is None else _re_names(exog_re)
         Z = None if exog_re is None else _numbers(exog_re, n, "exog_re")
-        terms.append({"groups": np.asarray(groups), "Z": Z, "name": GROUP, "columns": list(re_names)})
+        terms.append({"groups": groups, "Z": Z, "name": GROUP, "columns": list(re_names)})
     order = np.split(np.argsort(factor.codes, kind="stable"), np.cumsum(np.bincount(factor.codes + 1)))[1:-1]
     if isinstance(endog, pd.Series):
         _check_rows_of_groups(exog_vc, endog.index, order, factor)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import IntArray
-from sparselmm.api import Frame, LinearMixedModel, Variables, as_frame, check_order, patsy
+from sparselmm.api import Frame, LinearMixedModel, Variables, as_frame, as_series, check_order, patsy, to_grouping
 from sparselmm.doors.mixedlm.translation import Members, Translation, check_length, na_action, positions
 from sparselmm.exceptions import DataError, ParameterError
 
@@ -105,14 +105,21 @@ def _with_groups(data: Any, groups: Any) -> _Groups:
     check_length(groups, len(frame), "groups")
     check_order(groups, frame.index, "groups")
     name = getattr(groups, "name", None)
-    if name in frame.names and np.array_equal(np.asarray(groups), np.asarray(frame.series(str(name)))):
+    column = as_series(groups, "groups").reset_index(drop=True)
+    if name in frame.names and _same_groups(column, frame, str(name)):
         return _Groups(data, frame, str(name), "Group", True)
     name = next(x for x in ("Group", "Group_", "_Group_") if x not in frame.names)
     if isinstance(data, pd.DataFrame):
-        table: Any = data.assign(**{name: pd.Series(groups).to_numpy()})
+        table: Any = data.assign(**{name: column.set_axis(data.index)})
     else:
-        table = {**{column: frame.series(column) for column in frame.names}, name: pd.Series(groups)}
+        table = {**{other: frame.series(other) for other in frame.names}, name: column}
     return _Groups(table, as_frame(table), name, "Group", False)
+
+
+def _same_groups(groups: pd.Series, frame: Frame, name: str) -> bool:
+    """Whether labels are those of a column."""
+    given, column = to_grouping(groups, "groups"), frame.grouping(name)
+    return np.array_equal(given.codes, column.codes) and given.levels.equals(column.levels)
 
 
 def _random_effects(t: int, design: Any, codes: IntArray, title: str) -> Members:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import IntArray
-from sparselmm.api import LinearMixedModel
+from sparselmm.api import LinearMixedModel, is_column
 from sparselmm.exceptions import DataError, ParameterError
 
 MISSING = {"drop": "omit", "none": "fail", "raise": "fail"}
@@ -104,5 +104,5 @@ def positions(labels: Sequence[str], design: Any) -> list[int]:
 def check_length(values: Any, n: int, what: str) -> None:
     """Refuse groups that do not have one value per row."""
     length = len(values) if hasattr(values, "__len__") else None
-    if length != n or np.ndim(values) != 1:
+    if length != n or not is_column(values):
         raise DataError(f"{what} must be one label for each of the {n} rows, not {np.shape(values)}")

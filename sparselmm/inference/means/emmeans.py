@@ -17,7 +17,7 @@ import pandas as pd
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.data.encoding.encoding import EncodingSpec
-from sparselmm.data.tables.columns import Factor, list_some, to_column
+from sparselmm.data.tables.columns import Factor, list_some, only_levels_hold, to_column, to_grouping
 from sparselmm.exceptions import ParameterError
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import names
@@ -129,6 +129,9 @@ def axes(encoding: EncodingSpec, raw: pd.DataFrame, at: Mapping[str, Any] | None
 
 
 def _axis(name: str, series: pd.Series[Any], coded: bool, given: Any) -> Axis:
+    exact = to_grouping(series, name).drop_unused() if coded and only_levels_hold(series) else None
+    if exact is not None and given is None:
+        return Axis(name, list(exact.levels), True, object)
     column = to_column(series, name)
     if isinstance(column, Factor):
         levels = list(column.drop_unused().levels)
