@@ -82,7 +82,8 @@ class Predictor(Hinted, hints="fit"):
             Random effects that count: None for all, ``"~0"`` or ``"NA"`` for none, or random terms of
             the model such as ``"~(1 | g)"``. Grouping factors that do not count need not be in newdata.
         allow_new_levels : bool
-            Whether levels that the fit has not seen count as zero; otherwise they are an error.
+            Whether levels that the fit has not seen, and missing ones, count as zero; otherwise new levels are an
+            error and rows without a level have no prediction.
         se : bool
             Whether to return standard errors and limits too.
         interval : {None, "confidence", "prediction"}

@@ -92,7 +92,7 @@ def augment_rows(result: FitResult, source: ModelSource) -> pd.DataFrame:
     frame = as_frame(source.data) if source.data is not None else None
     exclude = design.na_action == "exclude"
     rows = np.arange(len(design.frame_index)) if exclude else design.rows
-    columns = {} if frame is None else {name: frame.series(name).iloc[rows].array for name in frame.names}
+    columns = {} if frame is None else {name: s.iloc[rows].array for name, s in frame.readable().items()}
     if source.response is not None and source.spec is not None:
         columns = _with_response(columns, source.spec, source.response[rows])
     numbers, notes = _augmented(result)

@@ -19,6 +19,7 @@ from sparselmm.data.encoding.transforms import (
     ELEMENTWISE,
     FACTOR_MAKERS,
     FUNCTIONS,
+    WORDS,
     Columns,
     State,
     Value,
@@ -267,7 +268,7 @@ class Evaluator:
         if node.func == "Q" and len(node.args) == 1 and isinstance(node.args[0], Text):
             return self._name(node.args[0].value)
         args = [(self._levels if node.func in FACTOR_MAKERS else self._value)(a) for a in node.args]
-        kwargs = {key.replace(".", "_"): self._value(value) for key, value in node.kwargs}
+        kwargs = {key.replace(".", "_"): self._option(value) for key, value in node.kwargs}
         name = node.func
         if name in self.context:
             return self._call_outside(node, args, kwargs)
@@ -282,6 +283,10 @@ class Evaluator:
             raise FormulaError(f"{render(node)}: {name}() takes {getattr(ufunc, 'nin', 'other')} argument(s)")
         with np.errstate(all="ignore"):
             return self._floats(ufunc(*(numbers(a, f"{name}()") for a in args)))
+
+    def _option(self, node: Node) -> Any:
+        """Return the value of a named argument; R's and Python's words for truth are never columns here."""
+        return CONSTANTS[node.name] if isinstance(node, Name) and node.name in WORDS else self._value(node)
 
     def _contrast(self, node: Call, args: list[Any], kwargs: dict[str, Any]) -> Any:
         try:

@@ -58,6 +58,7 @@ ELEMENTWISE: dict[str, np.ufunc] = {
 }  # fmt: skip
 
 _CONTRASTS = {kind: Contrast(kind) for kind in ("treatment", "sum", "helmert", "poly")}
+WORDS = ("TRUE", "True", "FALSE", "False", "NULL", "None")
 CONSTANTS: dict[str, Any] = {
     "pi": float(np.pi), "Inf": float("inf"), "NULL": None, "None": None,
     "TRUE": True, "True": True, "T": True, "FALSE": False, "False": False, "F": False,

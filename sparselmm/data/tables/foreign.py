@@ -14,6 +14,10 @@ EXACT = 2.0**53  # from here on floating point no longer holds every whole numbe
 _SAFE_DIGITS = 15  # decimal numbers of so many digits differ as floating-point numbers, too
 
 
+class UnusableTypeError(DataError):
+    """A column is of a type that has no use in a model."""
+
+
 def is_column(values: Any) -> bool:
     """Whether something has one dimension."""
     if type(values).__module__.partition(".")[0] in ("polars", "pyarrow"):
@@ -81,7 +85,7 @@ def polars_series(values: Any, name: str) -> pd.Series:
     elif dtype.is_integer() and values.null_count():
         return masked_integers(values.fill_null(0).to_numpy(writable=True), values.is_null().to_numpy(writable=True))
     elif not (dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean):
-        raise DataError(f"column {name!r} has the polars type {dtype}, which has no use in a model")
+        raise UnusableTypeError(f"column {name!r} has the polars type {dtype}, which has no use in a model")
     return pd.Series(values.to_numpy(), copy=False)
 
 
@@ -97,7 +101,7 @@ def arrow_series(values: Any, name: str) -> pd.Series:
 
     kind = values.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        raise DataError(f"column {name!r} has the Arrow type {kind}, which has no use in a model")
+        raise UnusableTypeError(f"column {name!r} has the Arrow type {kind}, which has no use in a model")
     if pa.types.is_dictionary(kind):
         return _from_dictionary(values, name)
     if pa.types.is_decimal(kind) and kind.precision <= _SAFE_DIGITS:

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sparselmm.data.tables.columns import Column, Factor, to_column, to_grouping
-from sparselmm.data.tables.foreign import arrow_series, as_series, polars_series
+from sparselmm.data.tables.foreign import UnusableTypeError, arrow_series, as_series, polars_series
 from sparselmm.exceptions import DataError
 
 
@@ -50,7 +51,21 @@ class Frame:
         """
         if name in self._repeated:
             raise DataError(f"the data have {self.names.count(name)} columns named {name!r}; column names must differ")
-        return self._get(name)
+        series = self._get(name)
+        if isinstance(series.dtype, np.dtype) and not series.dtype.isnative:
+            # pandas takes no rows of a column in the byte order of another machine
+            series = pd.Series(series.to_numpy().astype(series.dtype.newbyteorder("=")), series.index, name=series.name)
+        return series
+
+    def readable(self) -> dict[str, pd.Series]:
+        """Return all columns but those of types that no model takes."""
+        columns = {}
+        for name in self.names:
+            try:
+                columns[name] = self.series(name)
+            except UnusableTypeError:
+                continue
+        return columns
 
     def column(self, name: str) -> Column:
         """Return a column as numbers or as a factor."""
@@ -126,13 +141,7 @@ def as_pandas(data: Any) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         return data
     frame = as_frame(data)
-    columns = {}
-    for name in frame.names:
-        try:
-            columns[name] = frame.series(name)
-        except DataError:
-            continue
-    return pd.DataFrame(columns, index=frame.index)
+    return pd.DataFrame(frame.readable(), index=frame.index)
 
 
 def _from_pandas(data: pd.DataFrame) -> Frame:

@@ -180,7 +180,8 @@ def encode_rows(
     for i, chosen in enumerate(selection):
         if chosen.any():
             rows = encoding.apply_term(i, frame)
-            missing |= rows.missing
+            # the level of a row without one is a new one, too
+            missing |= rows.missing & (not allow_new_levels)
             if rows.unseen:
                 unseen[encoding.terms[i].label] = rows.unseen
             parts.append(TermPart(rows.codes, rows.Z))
