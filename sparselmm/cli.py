@@ -244,6 +244,8 @@ def _read_parquet(path: Path, arguments: argparse.Namespace) -> pd.DataFrame:
 def _read_text(path: Path, kind: str, arguments: argparse.Namespace) -> pd.DataFrame:
     import pandas as pd
 
+    from sparselmm.data.tables.foreign import with_exact_numbers
+
     options: dict[str, Any] = {
         "decimal": arguments.decimal or ".",
         "thousands": arguments.thousands,
@@ -256,28 +258,7 @@ def _read_text(path: Path, kind: str, arguments: argparse.Namespace) -> pd.DataF
     elif kind == ".tsv" or (kind == ".txt" and len(pd.read_csv(path, sep="\t", nrows=0, **options).columns) > 1):
         sep = "\t"
     frame: pd.DataFrame = pd.read_csv(path, sep=sep, **options)
-    return _with_exact_identifiers(frame, lambda names: pd.read_csv(path, sep=sep, usecols=names, dtype=str, **options))
-
-
-def _with_exact_identifiers(frame: pd.DataFrame, read: Callable[[list[str]], pd.DataFrame]) -> pd.DataFrame:
-    """Return a table whose long whole numbers, of which a missing one made floats or texts, are whole numbers again."""
-    import pandas as pd
-
-    from sparselmm.data.tables.foreign import EXACT
-
-    doubtful = [
-        str(name)
-        for name, column in frame.items()
-        if (pd.api.types.is_float_dtype(column) and bool((column.abs() >= EXACT).any()))
-        or (pd.api.types.is_string_dtype(column) and bool(column.astype(str).str.fullmatch(r"\d{19,}").any()))
-    ]
-    if not doubtful:
-        return frame
-    for name, texts in read(doubtful).items():
-        if texts.dropna().str.fullmatch(r"\s*[-+]?\d+\s*").all():
-            whole = [None if pd.isna(text) else int(text) for text in texts]
-            frame[name] = pd.Series(whole, index=frame.index, dtype=object)
-    return frame
+    return with_exact_numbers(frame, lambda names: pd.read_csv(path, sep=sep, usecols=names, dtype=str, **options))
 
 
 def _fit(arguments: argparse.Namespace) -> tuple[int, str]:

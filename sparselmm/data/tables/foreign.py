@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,28 @@ def _from_dictionary(values: Any, name: str) -> pd.Series:
     except ValueError:
         # an entry of the dictionary is missing or occurs twice, which pandas does not have
         return arrow_series(values.cast(values.type.value_type), name)
+
+
+def with_exact_numbers(frame: pd.DataFrame, read: Callable[[list[str]], pd.DataFrame]) -> pd.DataFrame:
+    """Return a table whose long whole numbers, of which a missing one made floats or texts, are whole numbers again.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As pandas read it from a text file.
+    read : callable
+        Reads the columns of these names again, as text.
+    """
+    doubtful = [
+        str(name)
+        for name, column in frame.items()
+        if (pd.api.types.is_float_dtype(column) and bool((column.abs() >= EXACT).any()))
+        or (pd.api.types.is_string_dtype(column) and bool(column.astype(str).str.fullmatch(r"\d{19,}").any()))
+    ]
+    if not doubtful:
+        return frame
+    for name, texts in read(doubtful).items():
+        if texts.dropna().str.fullmatch(r"\s*[-+]?\d+\s*").all():
+            whole = [None if pd.isna(text) else int(text) for text in texts]
+            frame[name] = pd.Series(whole, index=frame.index, dtype=object)
+    return frame

@@ -157,3 +157,17 @@ def test_big_endian_columns():
     np.testing.assert_array_equal(fit.predict(data), expected.predict(DATA))
     np.testing.assert_array_equal(fit.predict(DATA), expected.predict(data))
     assert len(fit.augment()) == N
+
+
+@pytest.mark.parametrize("word", ["TRUE", "FALSE", "NULL", "True", "None", "T", "F", "pi"])
+def test_columns_named_like_a_constant(tmp_path, word):
+    data, expected = DATA.rename(columns={"x": word}), slm.lmer("y ~ x + cut(x, 3, right=TRUE) + (x | g)", DATA)
+    for written in (word, f"`{word}`", f"Q('{word}')"):
+        fit = slm.lmer(f"y ~ {written} + cut({written}, 3, right=TRUE) + ({written} | g)", data)
+        np.testing.assert_allclose(fit.predict(data), expected.predict(DATA))
+    fit.save(tmp_path / "m.slmm")
+    np.testing.assert_allclose(slm.load(tmp_path / "m.slmm").predict(data), expected.predict(DATA))
+    groups = slm.lmer(f"y ~ x + (1 | {word})", DATA.rename(columns={"g": word}))
+    assert groups.ngroups == {word: 8}
+    if word in ("TRUE", "T"):
+        assert list(slm.lmer("y ~ . - g - gc - c - t + (1 | g)", data).params.index) == ["Intercept", word]
