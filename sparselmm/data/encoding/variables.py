@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from sparselmm._typing import IntArray
-from sparselmm.data.encoding.contrasts import level_text
 from sparselmm.data.encoding.evaluate import Evaluator
 from sparselmm.data.encoding.transforms import Columns
 from sparselmm.data.tables.columns import Factor
 from sparselmm.data.tables.frame import Frame
+from sparselmm.data.tables.texts import level_text
 from sparselmm.exceptions import DataError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.encoding.encoding import EncodingSpec
-from sparselmm.exceptions import ParameterError
+from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.inference.fixed.contrasts import WideTerm, type1, type2, type3
 from sparselmm.inference.fixed.terms import (
     INTERCEPT,
@@ -19,10 +19,12 @@ from sparselmm.inference.fixed.terms import (
     overparametrized,
     raw_rows,
     treatment_coded,
+    upper_factor,
 )
 from sparselmm.likelihood.result import FitResult
 
 RANK_TOL = 1e-9  # singular values of columns of unit length below this are rounding
+FAR = 1e-7  # columns that R's rule would drop, kept because they are identified after centring
 
 
 def aliased_note(encoding: EncodingSpec | None, kind: str) -> list[str]:
@@ -55,6 +57,13 @@ def hypotheses(
         raise ParameterError("a model made from arrays has no terms; test its coefficients with f_test or wald_test")
     terms = fixed_terms(encoding)
     X = result.design.X
+    if _is_far(X):
+        if any(t.contains(u) and u.name != INTERCEPT for t in terms for u in terms):
+            raise NumericalError(
+                f"type {kind} hypotheses of terms with interactions are lost in rounding: a covariate lies far from "
+                "zero; subtract its mean in the formula, as in I(t - mean(t))"
+            )
+        kind = "II" if kind == "III" else kind  # the same where no term contains another
     if kind == "I" or sum(t.name != INTERCEPT for t in terms) <= 1:
         return type1(X, terms)
     if kind == "II":
@@ -72,3 +81,10 @@ def hypotheses(
         )
     pairs = [WideTerm(t, w.columns) for t, w in zip(terms, matrix_terms(wide))]
     return type3(full, coded, own, pairs)
+
+
+def _is_far(X: FloatArray) -> bool:
+    """Whether a column is nearly a multiple of others, as a covariate far from zero is of the constant."""
+    R = upper_factor(X)
+    size = np.linalg.norm(R, axis=0)
+    return bool(np.linalg.svd(R / np.where(size > 0, size, 1.0), compute_uv=False)[-1] < FAR)

@@ -10,7 +10,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.distributions import t_quantile, t_tail
-from sparselmm.inference.fixed.wald import TestMethod
+from sparselmm.inference.fixed.wald import TestMethod, variances
 
 TITLES = {"normal": "z tests", "residual": "t-tests with n - p degrees of freedom"}
 ANOVA_COLUMNS = ("Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)")
@@ -39,7 +39,7 @@ def t_table(method: TestMethod, L: FloatArray, rhs: FloatArray, names: Sequence[
     """
     level = check_level(level)
     estimate = L @ method.fixed.beta
-    se = np.sqrt(np.einsum("ra,ab,rb->r", L, method.cov(), L))
+    se = np.sqrt(variances(L, method.cov()))
     df = method.row_df(L)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = (estimate - rhs) / se

@@ -13,11 +13,13 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
-from sparselmm.exceptions import ParameterError
+from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.inference.distributions import f_tail
 from sparselmm.likelihood.result import FitResult
 
-RANK_TOL = float(np.sqrt(np.finfo(float).eps))
+EPS = float(np.finfo(float).eps)
+RANK_TOL = float(np.sqrt(EPS))
+CANCELLED = 1e-3  # relative rounding of a variance above which it is refused
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,24 @@ class Rotated:
     statistic: float
 
 
+def variances(L: FloatArray, cov: FloatArray) -> FloatArray:
+    """Return l' Cov l of each row l of L, (r,).
+
+    Raises
+    ------
+    NumericalError
+        When rounding leaves nothing of one: the coefficients of covariates far from zero cancel in it.
+    """
+    out: FloatArray = np.einsum("ra,ab,rb->r", L, cov, L)
+    summands = (np.abs(L) @ np.sqrt(np.diag(cov))) ** 2  # not below the sum of the sizes of what is summed
+    if bool((EPS * summands > CANCELLED * np.abs(out)).any()):
+        raise NumericalError(
+            "rounding leaves too few digits of a variance: a covariate lies so far from zero that its coefficient and "
+            "the constant cancel; subtract its mean in the formula, as in I(t - mean(t))"
+        )
+    return out
+
+
 def rotate(L: FloatArray, cov: FloatArray, difference: FloatArray) -> Rotated:
     """Return the eigen-rotation of L Cov L'; dependent rows drop out.
 
@@ -163,7 +183,7 @@ def rotate(L: FloatArray, cov: FloatArray, difference: FloatArray) -> Rotated:
     ParameterError
         When the hypothesis is zero, or its dependent rows contradict each other.
     """
-    size = np.sqrt(np.einsum("rp,pq,rq->r", L, cov, L))
+    size = np.sqrt(variances(L, cov))
     if not np.all(np.isfinite(size)) or not size.max(initial=0.0) > 0:
         raise ParameterError("the hypothesis involves no coefficient: all its rows are zero")
     scale = np.where(size > 0, size, 1.0)  # rank and F from rows in units of their own standard error

@@ -15,11 +15,11 @@ import pytest
 import sparselmm as slm
 from sparselmm.cli import main
 from sparselmm.data import build_design
+from sparselmm.data.formulas import parse_formula
 from sparselmm.data.tables.columns import exact_index, to_grouping
 from sparselmm.data.tables.foreign import as_series
 from sparselmm.data.tables.matching import positions
 from sparselmm.exceptions import DataError, DataWarning
-from sparselmm.formula import parse_formula
 
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
