@@ -8,7 +8,7 @@ from scipy.linalg import qr
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
 
-RANK_TOL = 1e-10
+RANK_TOL = 1e-10  # of rows of unit length: what is left of a dependent one is rounding
 SPAN_TOL = 1e-6  # of directions at points of order one
 
 

@@ -18,7 +18,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.covariance.base import CovarianceStructure, FreeEntry
 from sparselmm.exceptions import NumericalError
 
-SOLVE_STEPS = 100
+SOLVE_STEPS = 100  # of a root that Newton's method reaches in a few, unless the step length binds
 SOLVE_TOL = 1e-14  # of the value held, relative
 LONGEST = 2.0  # step of a parameter, so that a steep curve does not throw it far off
 

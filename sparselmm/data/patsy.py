@@ -168,12 +168,12 @@ def names_as_written(sides: Iterable[Side], own: Collection[str] = ()) -> dict[s
     >>> names_as_written([Side(parse_expression(text), text)])
     {"Q('my x')": 'Q("my x")', 'standardize(z)': 'scale(z)'}
     """
-    found: dict[str, str] = {}
+    differing: dict[str, str] = {}
     for side in sides:
         for theirs, ours in zip(walk(side.node), walk(in_our_words(side.node, own)), strict=True):
             if isinstance(theirs, Call) and render(ours) != _as_written(theirs, side.text):
-                found.setdefault(render(ours), _as_written(theirs, side.text))
-    return found
+                differing.setdefault(render(ours), _as_written(theirs, side.text))
+    return differing
 
 
 def _as_written(node: Node, source: str) -> str:

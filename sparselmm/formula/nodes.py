@@ -162,12 +162,12 @@ def names(node: Node) -> list[str]:
     >>> names(parse_expression("log(x) + x + Q('my y')"))
     ['x', 'my y']
     """
-    found: dict[str, None] = {}
+    seen: dict[str, None] = {}
     for part in walk(node):
         match part:
             case Name(name) | Call("Q", (Text(name),), ()):
-                found[name] = None
-    return list(found)
+                seen[name] = None
+    return list(seen)
 
 
 @dataclass(frozen=True)

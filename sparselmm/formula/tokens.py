@@ -57,16 +57,16 @@ def tokenize(source: str) -> list[Token]:
     tokens: list[Token] = []
     position = 0
     while position < len(source):
-        found = _TOKEN.match(source, position)
-        if found is None:
+        piece = _TOKEN.match(source, position)
+        if piece is None:
             char = source[position]
             raise error_at(source, position, f"cannot read {char!r} in the formula: {_HINTS.get(char, _ODD)}")
-        kind = str(found.lastgroup)
+        kind = str(piece.lastgroup)
         if kind == "op" and source.startswith("//", position):
             raise error_at(source, position, "cannot read '//' in the formula: whole-number division is %/%")
         if kind != "space":
-            tokens.append(_token(kind, found.group(), found.start(), found.end()))
-        position = found.end()
+            tokens.append(_token(kind, piece.group(), piece.start(), piece.end()))
+        position = piece.end()
     tokens.append(Token("end", "", len(source), len(source)))
     return tokens
 

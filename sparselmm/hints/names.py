@@ -9,7 +9,7 @@ from typing import Any
 from sparselmm.exceptions import DataError, ParameterError, SparseLMMWarning, warn_user
 from sparselmm.hints.table import FIT_ADVICE, FIT_NAMES, MODEL_NAMES, PACKAGE_NAMES, R_OPTIMIZERS, RESULT_NAMES
 
-_INTERVAL_BELOW = 0.5
+_INTERVAL_BELOW = 0.5  # coverage that nobody asks for
 
 
 def fit_hint(name: str) -> str:

@@ -63,9 +63,9 @@ def omega_information(
     """Return the products along the directions at a solution."""
     pls.factor(solution.templates)
     gram, p, n = pls.crossproducts.gram, pls.crossproducts.p, len(directions)
-    found = scores(pls, solution)
+    at_theta = scores(pls, solution)
     # (I ⊗ B_i) applied to the scores and to Z'V⁻¹X RX⁻¹, one (q, p + 1) slab per direction
-    C = np.concatenate([found.B, found.s[:, None]], axis=1)
+    C = np.concatenate([at_theta.B, at_theta.s[:, None]], axis=1)
     slabs = np.zeros((gram.q, n, p + 1))
     for i, (t, B) in enumerate(directions):
         a, b = gram.offsets[t], gram.offsets[t + 1]

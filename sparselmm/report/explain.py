@@ -13,7 +13,7 @@ from importlib.resources import files
 from sparselmm.exceptions import Message, ParameterError, SparseLMMError, SparseLMMWarning
 
 PARTS = ("errors", "messages", "findings")
-WIDTH = 79
+WIDTH = 79  # columns of a terminal
 _LINK = re.compile(r"\[([^\]]+)\]\(([\w/-]+)\.md(?:#[\w-]+)?\)")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["format_coefficients", "format_common", "format_df", "format_p", "format_quantiles", "format_statistic"]
 
-_EPS = 2.220446049250313e-16
+_EPS = 2.220446049250313e-16  # double precision; R prints smaller p-values as < 2e-16 too
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sparselmm.report.content import SummaryContent
 
 __all__ = ["render_grid", "render_text"]
 
-_LINE = 79
+_LINE = 79  # columns of a terminal
 
 
 def render_text(content: SummaryContent, digits: int) -> str:

@@ -62,9 +62,9 @@ def check_names(text: str, levels: pd.Index, most: int = MOST_NAMES) -> Iterator
     cases = [names for names in groups if names not in blanks and all(map(_usual_case, names))]
     column = f"data[{next(iter(names_in(parse_expression(text))), text)!r}]"
     remedies = (("blanks", blanks, "strip()"), ("upper and lower case", cases, "lower()"))
-    for difference, found, method in remedies:
-        if found:
-            what = f"Some levels of {text} differ only by {difference}: {_listed(found)}."
+    for difference, pairs, method in remedies:
+        if pairs:
+            what = f"Some levels of {text} differ only by {difference}: {_listed(pairs)}."
             how = f"If they mean the same, make them one before the fit: {column} = {column}.str.{method}."
             yield Message("similar_levels", "note", what, how)
 

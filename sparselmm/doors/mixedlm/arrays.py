@@ -202,17 +202,17 @@ def _component(
     name: str, mats: list[tuple[Any, list[str]]], order: Sequence[IntArray], factor: Factor, n: int
 ) -> _Component:
     """Return a component as a grouped term where each row has one column of it, as a sparse term otherwise."""
-    found = _entries(name, mats, order, factor)
-    sizes = np.diff(found.starts)
+    entries = _entries(name, mats, order, factor)
+    sizes = np.diff(entries.starts)
     groups = np.repeat(np.arange(len(sizes)), sizes)
     columns = [column for _, cols in mats for column in cols]
     levels = pd.Index(np.array([f"{factor.levels[int(g)]}:{c}" for g, c in zip(groups, columns)], dtype=object))
-    if len(found.rows) == len(np.unique(found.rows)) and (sizes > 0).all() and (factor.codes >= 0).all():
-        codes, Z = found.starts[factor.codes], np.zeros((n, 1))
-        codes[found.rows], Z[found.rows, 0] = found.columns, found.values
+    if len(entries.rows) == len(np.unique(entries.rows)) and (sizes > 0).all() and (factor.codes >= 0).all():
+        codes, Z = entries.starts[factor.codes], np.zeros((n, 1))
+        codes[entries.rows], Z[entries.rows, 0] = entries.columns, entries.values
         parts: dict[str, Any] = {"groups": pd.Categorical.from_codes(codes, levels), "Z": Z}
     else:
-        matrix = sp.csr_array((found.values, (found.rows, found.columns)), shape=(n, int(found.starts[-1])))
+        matrix = sp.csr_array((entries.values, (entries.rows, entries.columns)), shape=(n, int(entries.starts[-1])))
         parts = {"matrix": matrix, "levels": levels}
     return _Component(
         {**parts, "name": name, "columns": [name]}, levels, groups, tuple(f"{name}[{column}]" for column in columns)

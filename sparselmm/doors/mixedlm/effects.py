@@ -34,13 +34,13 @@ class GroupEffects:
 
     def split(self, values: FloatArray) -> dict[Any, pd.Series[float]]:
         """Return the values of all effects, (q,), by group."""
-        found = zip(self.labels, self.positions, self.names)
-        return {label: pd.Series(values[at], index=names) for label, at, names in found}
+        groups = zip(self.labels, self.positions, self.names)
+        return {label: pd.Series(values[at], index=names) for label, at, names in groups}
 
     def covariances(self, fit: MixedModelFit) -> dict[Any, pd.DataFrame]:
         """Return Cov(b | y) at the estimated parameters by group; effects of different groups are independent."""
-        found = zip(self.labels, covariances_by_set(fit, self.positions), self.names)
-        return {label: pd.DataFrame(V, names, names) for label, V, names in found}
+        groups = zip(self.labels, covariances_by_set(fit, self.positions), self.names)
+        return {label: pd.DataFrame(V, names, names) for label, V, names in groups}
 
 
 def product_by_name(exog: Any, params: pd.Series[float]) -> pd.Series[float] | FloatArray:

@@ -77,8 +77,8 @@ class MixedLMResults(HypothesisTests):
             return pd.Series(self.lmm.problem.design.X @ self.fe_params.to_numpy(), index=self.lmm.problem.design.index)
         if self.lmm.source.encoding is None or not transform:
             return product_by_name(exog, self.fe_params)
-        found = self.lmm.predict(exog, re_form="~0")
-        return pd.Series(found.to_numpy(), index=found.index)
+        predicted = self.lmm.predict(exog, re_form="~0")
+        return pd.Series(predicted.to_numpy(), index=predicted.index)
 
     def profile_re(
         self,

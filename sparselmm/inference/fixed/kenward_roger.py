@@ -121,13 +121,13 @@ def linear_directions(structure: CovarianceStructure) -> list[FloatArray]:
     UnsupportedError
         When the covariances are not a linear family with as many dimensions as parameters.
     """
-    found = covariance_basis(structure)
-    if len(found) != structure.n_par:
+    basis = covariance_basis(structure)
+    if len(basis) != structure.n_par:
         raise UnsupportedError(
             "Kenward and Roger's method needs covariances that are linear in their parameters, "
-            f"which a random term here is not ({structure.n_par} parameters, {len(found)} dimensions)"
+            f"which a random term here is not ({structure.n_par} parameters, {len(basis)} dimensions)"
         )
-    return found
+    return basis
 
 
 def kenward_roger(result: FitResult) -> KenwardRoger:

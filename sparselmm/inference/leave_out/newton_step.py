@@ -68,16 +68,16 @@ class FullData:
 def full_data(pls: PenalizedLeastSquares, solution: PLSSolution, criterion: Criterion) -> FullData:
     """Return the starting point; the system must hold the solution's factor."""
     xp = pls.crossproducts
-    found = scores(pls, solution)
+    at_theta = scores(pls, solution)
     df = criterion.df(xp.n, xp.p)
-    S = omega_derivatives(pls, solution, criterion, found)
+    S = omega_derivatives(pls, solution, criterion, at_theta)
     information, BB = [], []
-    for t, (s, B) in enumerate(zip(_levels(xp.gram, found.s[:, None]), _levels(xp.gram, found.B))):
+    for t, (s, B) in enumerate(zip(_levels(xp.gram, at_theta.s[:, None]), _levels(xp.gram, at_theta.B))):
         information.append(S[t] + (df / solution.pwrss) * _outer(s)[:, :, 0, 0])
         BB.append(_outer(B))
     typical = CriterionAt(pls, criterion).typical(solution.par)
     correction = exact_hessian(pls, criterion, solution).profiled - differentiate(pls, criterion, solution).hessian
-    return FullData(pls, solution, criterion, found, tuple(information), tuple(BB), typical, correction)
+    return FullData(pls, solution, criterion, at_theta, tuple(information), tuple(BB), typical, correction)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def newton_step(
     data: FullData,
     group: GroupRows,
     kernel: Kernel,
-    found: WithoutGroup,
+    rest: WithoutGroup,
     fixed: FixedTheta,
     V: FloatArray,
     K: FloatArray,
@@ -206,7 +206,7 @@ def newton_step(
 
     Parameters
     ----------
-    data, group, kernel, found, fixed :
+    data, group, kernel, rest, fixed :
         The fit and its parts without the group.
     V : (q, n_par) array
         From `directions`.
@@ -215,24 +215,24 @@ def newton_step(
     """
     xp = data.pls.crossproducts
     BV = data.scores.B.T @ V
-    QV = solve_triangular(kernel.L, found.F @ V[found.rows] - kernel.A @ BV, lower=True)
+    QV = solve_triangular(kernel.L, rest.F @ V[rest.rows] - kernel.A @ BV, lower=True)
     K = K - BV.T @ BV - QV.T @ QV
     df = data.criterion.df(xp.n - group.n_rows, xp.p)
-    a = V.T @ found.s
+    a = V.T @ rest.s
     parameters, par = data.pls.parameters, data.solution.par
-    gradient = chain.along(chain.domegas(parameters, par), found.S)
+    gradient = chain.along(chain.domegas(parameters, par), rest.S)
     hessian = (
-        chain.curvature(parameters, par, found.S)
+        chain.curvature(parameters, par, rest.S)
         + df * (K / fixed.pwrss - np.outer(a, a) / fixed.pwrss**2)
         + data.correction
     )
     scale = np.maximum(np.abs(data.solution.par), data.typical)
     step, _ = trust_region_step(scale * gradient, scale[:, None] * hessian * scale, 1.0)
     step = step * scale
-    v = _moved(data, step, found.s)
-    pwrss = fixed.pwrss - float(v @ found.s) + float(step @ K @ step)
+    v = _moved(data, step, rest.s)
+    pwrss = fixed.pwrss - float(v @ rest.s) + float(step @ K @ step)
     # X'V⁻¹Z v without the group; for the transformed X
-    KF = _without_row_part(kernel, found.F @ v[found.rows])
+    KF = _without_row_part(kernel, rest.F @ v[rest.rows])
     right = data.scores.ZtViX.T @ v - data.solution.RX.T @ KF
     return Step(parameters.canonical(par + step), -(fixed.cov @ right), pwrss)
 

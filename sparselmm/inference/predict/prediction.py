@@ -135,7 +135,7 @@ def predict_chunks(
     """Predict chunk by chunk; each comes with its weights, or None for a residual variance of σ²."""
     joint = effects.joint() if variances else None
     entries = None if joint is None else InverseEntries(joint)
-    means, found, labels = [], [], []
+    means, each, labels = [], [], []
     for rows, weights in chunks:
         valid = _complete(rows, target)
         mean = point(effects, target.selection, rows)
@@ -143,9 +143,9 @@ def predict_chunks(
         means.append(mean)
         labels.append(rows.index)
         if joint is not None and entries is not None:
-            found.append(_variance(effects, target, joint, entries, rows, weights, valid))
+            each.append(_variance(effects, target, joint, entries, rows, weights, valid))
     index = labels[0] if len(labels) == 1 else labels[0].append(labels[1:])
-    return Predicted(_joined(means), _joined(found) if variances else None, index)
+    return Predicted(_joined(means), _joined(each) if variances else None, index)
 
 
 def _joined(parts: list[FloatArray]) -> FloatArray:
@@ -225,13 +225,18 @@ def _squares(C: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("nk,nk->n", C, C))
 
 
-def with_limits(found: Predicted, level: float) -> pd.DataFrame:
+def with_limits(predicted: Predicted, level: float) -> pd.DataFrame:
     """Return mean, se and the limits of normal intervals."""
-    assert found.variance is not None
-    se = np.sqrt(found.variance)
+    assert predicted.variance is not None
+    se = np.sqrt(predicted.variance)
     width = quantile(level) * se
-    columns = {"mean": found.mean, "se": se, "conf_low": found.mean - width, "conf_high": found.mean + width}
-    return pd.DataFrame(columns, index=found.index)
+    columns = {
+        "mean": predicted.mean,
+        "se": se,
+        "conf_low": predicted.mean - width,
+        "conf_high": predicted.mean + width,
+    }
+    return pd.DataFrame(columns, index=predicted.index)
 
 
 def check_level(level: float) -> float:

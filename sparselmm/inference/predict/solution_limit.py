@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sparselmm.exceptions import UnsupportedError
 
-MOST_SOLUTIONS = 5_000
+MOST_SOLUTIONS = 5_000  # for one request; each takes iterations over all cells of the design
 
 
 def refuse_many(wanted: int, what: str, instead: str) -> None:

@@ -89,16 +89,16 @@ def profile_conf_int(
     """
     z = normal_quantile(level)
     check_scale(scale)
-    found = optimum(fit.problem, fit.result, criterion_for(reml))
+    best = optimum(fit.problem, fit.result, criterion_for(reml))
     rows = {}
-    for parameter in chosen(found, which):
+    for parameter in chosen(best, which):
         name, squared = parameter.name, False
         if scale == "varcov":
-            if parameter.kind == "cor" and not is_undetermined(found, parameter):
+            if parameter.kind == "cor" and not is_undetermined(best, parameter):
                 parameter = covariance_of(parameter)
             squared = parameter.kind in ("sd", "sigma")
             name = _variance_name(parameter)
-        row = _interval(found, parameter, z)
+        row = _interval(best, parameter, z)
         rows[name] = tuple(x**2 for x in row) if squared else row
     return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "conf_low", "conf_high"])
 
@@ -109,10 +109,10 @@ def _variance_name(parameter: Parameter) -> str:
     return parameter.name if parameter.entry is None else parameter.entry.variance_name
 
 
-def _interval(found: Optimum, parameter: Parameter, z: float) -> tuple[float, float, float]:
-    if is_undetermined(found, parameter):
+def _interval(best: Optimum, parameter: Parameter, z: float) -> tuple[float, float, float]:
+    if is_undetermined(best, parameter):
         return float("nan"), -1.0, 1.0
-    with opened(found, parameter) as curve:
+    with opened(best, parameter) as curve:
         first = first_knot(curve)
         low, high = (_limit(curve, first, side, z) for side in (-1.0, 1.0))
     warn_if_lower(curve, parameter, [low, high])

@@ -87,9 +87,9 @@ def trace(curve: Curve, first: Knot, side: float, spacing: float, reach: float) 
         if abs(last.zeta) >= reach or last.at.c == bound:
             break
         goal = min(abs(last.zeta) + spacing, PAST * reach)
-        found = _advance(curve, last, before, side, goal, bound, spacing)
-        knots.append(found)
-        last, before = found, last
+        following = _advance(curve, last, before, side, goal, bound, spacing)
+        knots.append(following)
+        last, before = following, last
     return knots
 
 
@@ -104,11 +104,11 @@ def _advance(
     for _ in range(MAX_HALVINGS):
         c = bound if h >= 0.8 * room else last.at.c + side * h
         try:
-            found = knot(curve, minimize(curve.deviance, _extrapolate(last, before, c), c))
+            following = knot(curve, minimize(curve.deviance, _extrapolate(last, before, c), c))
         except NumericalError:
-            found = None
-        if found is not None and abs(found.zeta) - abs(last.zeta) < OVERSHOOT * spacing:
-            return found
+            following = None
+        if following is not None and abs(following.zeta) - abs(last.zeta) < OVERSHOOT * spacing:
+            return following
         h = 0.5 * min(h, room)
     raise NumericalError(f"the profile cannot be followed beyond {last.at.c:.6g} (zeta {last.zeta:.3g})")
 

@@ -269,23 +269,23 @@ def profile(
     for name, number in (("zeta_max", zeta_max), ("spacing", spacing)):
         if not 0.0 < number < np.inf:
             raise ParameterError(f"{name} must be a positive number, not {number!r}")
-    found = optimum(problem, result, criterion_for(reml))
-    profiles = tuple(_one(found, p, zeta_max, spacing) for p in chosen(found, which))
-    columns = tuple(p.name for p in found.parameters)
-    return Profile(profiles, columns, found.result.criterion_type.name, found.result.criterion)
+    best = optimum(problem, result, criterion_for(reml))
+    profiles = tuple(_one(best, p, zeta_max, spacing) for p in chosen(best, which))
+    columns = tuple(p.name for p in best.parameters)
+    return Profile(profiles, columns, best.result.criterion_type.name, best.result.criterion)
 
 
-def _one(found: Optimum, parameter: Parameter, zeta_max: float, spacing: float) -> ParameterProfile:
-    if is_undetermined(found, parameter):
+def _one(best: Optimum, parameter: Parameter, zeta_max: float, spacing: float) -> ParameterProfile:
+    if is_undetermined(best, parameter):
         c = np.array(parameter.bounds)
-        others = np.tile(found.values(), (2, 1))
+        others = np.tile(best.values(), (2, 1))
         return ParameterProfile(parameter, np.nan, frozen(c), np.zeros(2), np.zeros(2), frozen(others), 0)
-    with opened(found, parameter) as curve:
+    with opened(best, parameter) as curve:
         first = first_knot(curve)
         below = trace(curve, first, -1.0, spacing, zeta_max)
         above = trace(curve, first, 1.0, spacing, zeta_max)
         knots = [*reversed(below), first, *above]
-        others = np.array([all_values(found, curve, k.at) for k in knots])
+        others = np.array([all_values(best, curve, k.at) for k in knots])
     warn_if_lower(curve, parameter, knots)
     return ParameterProfile(
         parameter,

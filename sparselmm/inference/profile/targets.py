@@ -49,7 +49,7 @@ class Target(Protocol):
         """Whether c is log σ, so that τ is no free coordinate."""
         ...
 
-    def held(self, solution: PLSSolution, found: Scores | None, c: float) -> Held:
+    def held(self, solution: PLSSolution, scores: Scores | None, c: float) -> Held:
         """Return the residual part; without scores only ``Q`` and ``gamma`` count."""
         ...
 
@@ -60,9 +60,9 @@ class VarianceTarget:
 
     fixes_sigma: bool = False
 
-    def held(self, solution: PLSSolution, found: Scores | None, c: float) -> Held:
+    def held(self, solution: PLSSolution, scores: Scores | None, c: float) -> Held:
         """Return pwrss and the scores as they are."""
-        s = np.zeros(len(solution.scaled)) if found is None else found.s
+        s = np.zeros(len(solution.scaled)) if scores is None else scores.s
         return Held(solution.pwrss, s, solution.gamma, np.zeros(0))
 
 
@@ -82,14 +82,14 @@ class FixedEffectTarget:
     b0: FloatArray
     fixes_sigma: bool = False
 
-    def held(self, solution: PLSSolution, found: Scores | None, c: float) -> Held:
+    def held(self, solution: PLSSolution, scores: Scores | None, c: float) -> Held:
         """Return the residual part with the coefficient held at c."""
         half = solve_triangular(solution.RX, self.row, trans=1)
         direction, v = solve_triangular(solution.RX, half), float(half @ half)
         gap = c - float(self.row @ (self.b0 + solution.gamma))
         gamma = solution.gamma + direction * (gap / v)
         Q = solution.pwrss + gap**2 / v
-        if found is None:
+        if scores is None:
             return Held(Q, np.zeros(0), gamma, np.zeros(0), v, gap)
-        w = found.ZtViX @ direction
-        return Held(Q, found.s - w * (gap / v), gamma, w, v, gap)
+        w = scores.ZtViX @ direction
+        return Held(Q, scores.s - w * (gap / v), gamma, w, v, gap)

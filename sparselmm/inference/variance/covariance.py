@@ -81,14 +81,14 @@ def variance_parameters(result: FitResult) -> VarianceParameters:
     """
     with result.engine.locked() as pls:
         solution = pls.solve(result.par)
-        found = exact_hessian(pls, result.criterion_type, solution)
-    if not np.all(np.isfinite(found.hessian)):
+        exact = exact_hessian(pls, result.criterion_type, solution)
+    if not np.all(np.isfinite(exact.hessian)):
         raise NumericalError("the Hessian of the deviance is not finite at the estimates")
     held = held_parameters(result.engine.parameters, result.par)
-    cov, dropped = inverse_of_free(found.hessian, np.append(~held, True))
+    cov, dropped = inverse_of_free(exact.hessian, np.append(~held, True))
     if not np.any(np.diag(cov) > 0):
         raise NumericalError("the deviance has no minimum in the variance parameters at these estimates")
-    return VarianceParameters(frozen(cov), held, dropped, found.information.U, solution.RX)
+    return VarianceParameters(frozen(cov), held, dropped, exact.information.U, solution.RX)
 
 
 # --- other scales --------------------------------------------------------------------------------------

@@ -37,14 +37,14 @@ def parameter_names(frame: pd.DataFrame, scale: str) -> list[str]:
     return out
 
 
-def scaled_covariance(result: FitResult, found: VarianceParameters, scale: str, names: Sequence[str]) -> pd.DataFrame:
+def scaled_covariance(result: FitResult, varpar: VarianceParameters, scale: str, names: Sequence[str]) -> pd.DataFrame:
     """Return the covariance of the variance parameters on a scale, by the delta method from (par, σ).
 
     Parameters
     ----------
     result : FitResult
         The fit.
-    found : VarianceParameters
+    varpar : VarianceParameters
         Its covariance of (par, σ).
     scale : {"theta", "sdcor", "varcov", "relative"}
         (θ, σ); standard deviations and correlations; variances and covariances; these over σ².
@@ -63,7 +63,7 @@ def scaled_covariance(result: FitResult, found: VarianceParameters, scale: str, 
     else:
         jacobian = sdcor_jacobian if scale == "sdcor" else varcov_jacobian
         J, labels = jacobian(terms, result.sigma), parameter_names(result.varcorr.to_frame(), scale)
-    return pd.DataFrame(sandwich(J, found.cov), index=labels, columns=labels)
+    return pd.DataFrame(sandwich(J, varpar.cov), index=labels, columns=labels)
 
 
 def sandwich(J: FloatArray, cov: FloatArray) -> FloatArray:
@@ -75,7 +75,7 @@ def sandwich(J: FloatArray, cov: FloatArray) -> FloatArray:
     return np.asarray(out)
 
 
-def variance_table(result: FitResult, found: VarianceParameters, level: float) -> pd.DataFrame:
+def variance_table(result: FitResult, varpar: VarianceParameters, level: float) -> pd.DataFrame:
     """Return standard deviations and correlations with standard errors and intervals.
 
     Intervals are symmetric for log sd and for atanh of correlations, so they stay where they belong.
@@ -83,7 +83,7 @@ def variance_table(result: FitResult, found: VarianceParameters, level: float) -
     """
     level = check_level(level)
     frame = result.varcorr.to_frame()
-    cov = scaled_covariance(result, found, "sdcor", ())
+    cov = scaled_covariance(result, varpar, "sdcor", ())
     estimate = frame["sdcor"].to_numpy(dtype=float)
     se = np.sqrt(np.diag(cov))
     correlation = frame["var2"].notna().to_numpy()

@@ -16,7 +16,7 @@ from sparselmm.linalg.blocks import Templates
 from sparselmm.linalg.exact.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.iterative.layout import Layout
 
-REGULAR = 1e8
+REGULAR = 1e8  # condition of a template up to which its inverse keeps half the digits
 
 
 class Blocks:

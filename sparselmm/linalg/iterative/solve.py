@@ -10,8 +10,8 @@ import numpy as np
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import NumericalError
 
-RELATIVE = 1e-10
-MAX_ITERATIONS = 2_000
+RELATIVE = 1e-10  # norm of the residual, over that of the right-hand side
+MAX_ITERATIONS = 2_000  # of conjugate gradients, far more than a preconditioned system needs
 
 
 @dataclass(frozen=True)

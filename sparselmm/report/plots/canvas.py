@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, SKY, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#888888"
 PALETTE = (BLUE, ORANGE, GREEN, RED, SKY, PINK)
 MARKERS = ("o", "s", "^", "D", "v", "P")
-MANY_POINTS = 3_000
-DENSE_POINTS = 30_000
+MANY_POINTS = 3_000  # of a scatter, which are drawn small and pale
+DENSE_POINTS = 30_000  # which are drawn as a picture of hexagons
 
 
 def pyplot() -> Any:

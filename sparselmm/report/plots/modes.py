@@ -13,7 +13,7 @@ from sparselmm.report.plots.canvas import BLUE, GREY, ORANGE, finish, new_axes, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LABELLED = 40
+LABELLED = 40  # levels whose names can be read
 
 
 def caterpillar_on(ax: Axes, modes: pd.Series[float], sd: FloatArray, half_width: float, sort: bool) -> Axes:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-PANELS_PER_ROW = 3
-CURVE_POINTS = 121
-MOST_PAIRS = 8
+PANELS_PER_ROW = 3  # of a page
+CURVE_POINTS = 121  # of a curve that looks smooth
+MOST_PAIRS = 8  # profiled parameters whose panels can be read on a page
 
 
 @hinted("plot_profile")

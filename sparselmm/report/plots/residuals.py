@@ -29,8 +29,8 @@ from sparselmm.report.plots.canvas import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ONE_PANEL = 6
-GRID = 24
+ONE_PANEL = 6  # levels whose lines can be told apart in one panel
+GRID = 24  # panels that can be read on a page
 
 
 def draw_qq(values: FloatArray, names: list[str], ylabel: str, ax: Axes | None) -> Axes:
