@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -30,7 +30,7 @@ class Estimates(Hinted, hints="fit"):
     Attributes
     ----------
     problem : Problem
-        The model that was fitted.
+        The model that was fitted, with the engine of the result (`Problem.solved`).
     result : FitResult
         The numbers.
     source : ModelSource
@@ -40,10 +40,6 @@ class Estimates(Hinted, hints="fit"):
     problem: Problem
     result: FitResult
     source: ModelSource
-
-    def __post_init__(self) -> None:
-        if self.problem.engine is not self.result.engine:  # that of the result knows the effort of this fit
-            object.__setattr__(self, "problem", replace(self.problem, engine=self.result.engine))
 
     # --- fixed effects -----------------------------------------------------------------------
 

@@ -131,7 +131,8 @@ class Refitting(Estimates):
             problem, source = problem.with_response(response), source.with_response(response, self.result.design)
         # close to this fit's θ, Newton steps alone are the shortest way; a boundary is no place to start from
         nearby: dict[str, Any] = {} if self.is_singular else {"start": self.theta, "optimizer": "newton"}
-        return replace(self, problem=problem, result=fit_problem(problem, criterion, **nearby), source=source)
+        result = fit_problem(problem, criterion, **nearby)
+        return replace(self, problem=problem.solved(result), result=result, source=source)
 
     def _response(self, y: npt.ArrayLike) -> FloatArray:
         design = self.result.design
@@ -164,7 +165,8 @@ class Refitting(Estimates):
     def at(self, theta: npt.ArrayLike) -> Self:
         """Return the full result at another θ, (n_theta,), without optimizing."""
         theta = np.atleast_1d(np.asarray(theta, dtype=float))
-        return replace(self, result=evaluate_at(self.problem, theta, self.result.criterion_type))
+        result = evaluate_at(self.problem, theta, self.result.criterion_type)
+        return replace(self, problem=self.problem.solved(result), result=result)
 
     def update(
         self,
@@ -207,4 +209,4 @@ class Refitting(Estimates):
         else:
             problem, source = model_of_response(text, table, self.source.spec.response, response, **arguments)
         result = fit_model(problem, self.reml if reml is None else reml, **fitting)
-        return replace(self, problem=problem, result=result, source=source)
+        return replace(self, problem=problem.solved(result), result=result, source=source)

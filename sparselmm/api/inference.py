@@ -30,7 +30,6 @@ from sparselmm.likelihood.result import FitResult
 
 INTERVALS: dict[str, Callable[..., pd.DataFrame]] = {"profile": profile_conf_int, "boot": boot_conf_int}
 
-FLOPS_PER_SECOND = {True: 2e9, False: 2e10}  # of the traces of exact and of approximate systems
 QUICK_SECONDS = 10.0  # what a summary spends unasked
 
 
@@ -354,7 +353,7 @@ def summary_table(fit: Inference, ddf: str) -> tuple[pd.DataFrame | None, str]:
         return None, ""
     if ddf == "auto":
         with fit.problem.engine.locked() as pls:
-            seconds = pls.system.trace_flops() / FLOPS_PER_SECOND[pls.system.exact]
+            seconds = pls.system.trace_seconds()
         if seconds > QUICK_SECONDS:
             return None, f'Satterthwaite tests would take about {seconds:.0f} s: ask for them with ddf="satterthwaite".'
         ddf = DEFAULT

@@ -10,10 +10,13 @@ import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.api.estimates import Estimates
-from sparselmm.exceptions import ParameterError, UnsupportedError
+from sparselmm.exceptions import ParameterError
 from sparselmm.linalg import make_system
 from sparselmm.linalg.blocks import apply_transposed
+from sparselmm.linalg.protocol import factorization_of
 from sparselmm.statistics.crossproducts import CrossProducts
+
+NO_FACTOR = "L, P and RZX belong to a Cholesky factor of all random effects"
 
 
 class Matrices(Estimates):
@@ -49,20 +52,14 @@ class Matrices(Estimates):
     def _cholesky(self) -> tuple[Any, Any]:
         """Return L and P in the user's coordinates."""
         parameters = self.problem.engine.parameters
-        with self.problem.engine.locked() as pls:
-            if not pls.system.exact:
-                raise UnsupportedError(
-                    "L, P and RZX belong to a Cholesky factor of all random effects, which the iterative solver does "
-                    "not make; fit with solver='schur' or 'cholmod' if the design allows (RX, Lambda and Z are here)"
-                )
         templates = parameters.reported_templates(self.result.par)
-        if not any(self.problem.engine.crossproducts.centres):
-            with self.problem.engine.locked() as pls:
-                pls.system.refactor(templates)
-                return pls.system.factor()
-        system = make_system(self._plain_crossproducts.gram)
-        system.refactor(templates)
-        return system.factor()
+        with self.problem.engine.locked() as pls:
+            system = pls.system
+            if any(self.problem.engine.crossproducts.centres):
+                system = make_system(self._plain_crossproducts.gram, system.name)
+            factorization = factorization_of(system, NO_FACTOR)
+            system.refactor(templates)
+            return factorization.factor()
 
     @property
     def _plain_crossproducts(self) -> CrossProducts:

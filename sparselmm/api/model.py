@@ -187,12 +187,12 @@ class LinearMixedModel(Hinted, hints="model"):
             When interrupted by the user; it carries the best point so far.
         """
         result = fit_model(self.problem, reml, start=start, optimizer=optimizer, verbose=verbose)
-        return MixedModelFit(self.problem, result, self.source)
+        return MixedModelFit(self.problem.solved(result), result, self.source)
 
     def at(self, theta: npt.ArrayLike, reml: bool = True) -> MixedModelFit:
         """Return the full result at a fixed θ, (n_theta,), without optimizing."""
         result = evaluate_at(self.problem, theta_values(theta), criterion_of(reml))
-        return MixedModelFit(self.problem, result, self.source)
+        return MixedModelFit(self.problem.solved(result), result, self.source)
 
 
 @hinted("lmer")

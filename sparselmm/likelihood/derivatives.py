@@ -24,7 +24,6 @@ from sparselmm.covariance import chain
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.linalg.blocks import apply_factor, apply_transposed
-from sparselmm.linalg.protocol import approximate
 
 
 @dataclass(frozen=True)
@@ -126,10 +125,10 @@ class Curvature:
         self.samples = self._gradient_samples()
 
     def _gradient_samples(self) -> FloatArray:
-        system = approximate(self._pls.system)
-        if system is None:
+        estimates = self._pls.system.monte_carlo
+        if estimates is None:
             return np.zeros((0, self._pls.parameters.n_par))
-        samples = system.information_samples()
+        samples = estimates.information_samples()
         draws = max(len(x) for x in samples)
         parts = []
         for dOmega, drawn in zip(self._domega, samples):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from threading import RLock
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import lapack
@@ -15,8 +11,9 @@ from sparselmm._typing import FloatArray
 from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.exceptions import NumericalError
 from sparselmm.likelihood.criterion import Criterion
-from sparselmm.linalg.blocks import BlockGram, Templates, apply_transposed
-from sparselmm.linalg.protocol import PenalizedSystem, approximate
+from sparselmm.linalg.blocks import Templates, apply_transposed
+from sparselmm.linalg.iterative.control import Effort
+from sparselmm.linalg.protocol import PenalizedSystem
 from sparselmm.statistics.crossproducts import CrossProducts
 
 
@@ -52,19 +49,31 @@ class PLSSolution:
     scaled: FloatArray
 
 
+@dataclass(frozen=True, eq=False)
 class PenalizedLeastSquares:
-    """Owns the workspace of one model; `solve` depends on its argument alone."""
+    """The least-squares problem of one model on a system; `solve` depends on its argument alone.
 
-    def __init__(self, crossproducts: CrossProducts, parameters: ParameterMap, system: PenalizedSystem) -> None:
-        self.crossproducts = crossproducts
-        self.parameters = parameters
-        self.system = system
+    Attributes
+    ----------
+    crossproducts : CrossProducts
+        Of the model.
+    parameters : ParameterMap
+        From free parameters to templates.
+    system : PenalizedSystem
+        The solver, which others may use in between.
+    effort : Effort or None
+        What an evaluation does where values have a Monte Carlo error.
+    """
+
+    crossproducts: CrossProducts
+    parameters: ParameterMap
+    system: PenalizedSystem
+    effort: Effort | None = None
 
     def factor(self, templates: Templates) -> None:
         """Factor M for the templates, unless the system holds just this factor."""
-        held = self.system.templates
-        if len(held) != len(templates) or not all(map(np.array_equal, held, templates)):
-            self.system.refactor(templates)
+        if not self.system.holds(templates, self.effort):
+            self.system.refactor(templates, self.effort)
 
     def solve(self, par: FloatArray) -> PLSSolution:
         """Return the solution at ``par``."""
@@ -119,83 +128,3 @@ def _eliminate(S: FloatArray, par: FloatArray) -> tuple[FloatArray, FloatArray, 
             "the model reproduces the response exactly, so the residual variance cannot be estimated"
         )
     return RX, lapack.dtrtrs(factor, c, lower=0)[0] if p else c, pwrss
-
-
-@dataclass
-class _Shared:
-    """What engines of one design share: a system made on first use, its lock, and who has it open."""
-
-    system: PenalizedSystem | None = None
-    lock: AbstractContextManager[Any] = field(default_factory=RLock)
-    opened: list[Engine] = field(default_factory=list)
-
-
-class Engine:
-    """A `PenalizedLeastSquares` built on first use, shared safely between threads, never pickled.
-
-    Engines that share an approximate system each have the effort of their own fit put in when they are
-    opened, so that a criterion does not depend on what was fitted in between.
-    """
-
-    def __init__(
-        self,
-        crossproducts: CrossProducts,
-        parameters: ParameterMap,
-        make_system: Callable[[BlockGram], PenalizedSystem],
-    ) -> None:
-        self.crossproducts = crossproducts
-        self.parameters = parameters
-        self._make_system = make_system
-        self._effort: object = None
-        self._shared = _Shared()
-        self._pls: PenalizedLeastSquares | None = None
-
-    @contextmanager
-    def locked(self) -> Iterator[PenalizedLeastSquares]:
-        """Yield the workspace to one thread at a time."""
-        shared = self._shared
-        with shared.lock:
-            if shared.system is None:
-                shared.system = self._make_system(self.crossproducts.gram)
-            if self._pls is None:
-                self._pls = PenalizedLeastSquares(self.crossproducts, self.parameters, shared.system)
-            pls = self._pls
-            drawn = approximate(shared.system)
-            if drawn is None or (shared.opened and shared.opened[-1] is self):
-                yield pls
-                return
-            before = drawn.effort
-            drawn.use(self._effort)
-            shared.opened.append(self)
-            try:
-                yield pls
-            finally:
-                shared.opened.pop()
-                if shared.opened:
-                    drawn.use(before)
-
-    def with_response(self, crossproducts: CrossProducts) -> Engine:
-        """Return an engine for another response, or other fixed effects, that shares this one's system."""
-        return self._sharing(crossproducts, self._effort)
-
-    def settled(self, pls: PenalizedLeastSquares) -> Engine:
-        """Return this engine with the effort that its opened workspace has come to; itself for an exact system."""
-        drawn = approximate(pls.system)
-        if drawn is None or drawn.effort is self._effort:
-            return self
-        return self._sharing(self.crossproducts, drawn.effort)
-
-    def _sharing(self, crossproducts: CrossProducts, effort: object) -> Engine:
-        other = Engine(crossproducts, self.parameters, self._make_system)
-        other._effort, other._shared = effort, self._shared
-        return other
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_shared", "_pls")}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._shared, self._pls = _Shared(), None
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Engine:
-        return self

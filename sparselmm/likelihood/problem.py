@@ -21,11 +21,10 @@ from sparselmm.exceptions import (
 )
 from sparselmm.likelihood.certificate import Convergence
 from sparselmm.likelihood.criterion import Criterion
-from sparselmm.likelihood.pls import Engine
+from sparselmm.likelihood.engine import Engine, Workspace
 from sparselmm.likelihood.result import FitResult, build_result
 from sparselmm.likelihood.search import Term, search
 from sparselmm.linalg import SOLVERS, SYSTEMS, IterativeControl, has_iterative, make_system
-from sparselmm.linalg.protocol import approximate
 from sparselmm.linalg.threads import blas_threads
 from sparselmm.optimize import Optimizer, OptimizerReport, Status
 from sparselmm.statistics.crossproducts import CrossProducts
@@ -80,7 +79,8 @@ class Problem:
                 make_structure(term.structure, term.k, None if centre is None else (centre.position, centre.multiples))
             )
         parameters = ParameterMap(tuple(structures))
-        engine = Engine(crossproducts, parameters, partial(make_system, name=solver, control=control))
+        workspace = Workspace(partial(make_system, crossproducts.gram, solver, control))
+        engine = Engine(crossproducts, parameters, workspace)
         return cls(design, engine, solver, control)
 
     def solving(self, solver: str | None) -> dict[str, Any]:
@@ -100,16 +100,20 @@ class Problem:
         cross-products where they are known without a pass over the rows.
         """
         with self.engine.locked() as pls:
-            drawn = approximate(pls.system)
+            drawn, name = pls.system.monte_carlo is not None, pls.system.name
         same = design.terms is self.design.terms
-        if drawn is not None and same:
+        if drawn and same:
             shared = shared or replace(CrossProducts.from_design(design), gram=self.engine.crossproducts.gram)
             return replace(self, design=design, engine=self.engine.with_response(shared))
         crossproducts = CrossProducts.from_design(design)
-        if drawn is None:
+        if not drawn:
             return self._of(design, crossproducts, self.solver if same else None, self.control)
-        solver = drawn.name if has_iterative(crossproducts.gram) else None
+        solver = name if has_iterative(crossproducts.gram) else None
         return self._of(design, crossproducts, solver, self.control)
+
+    def solved(self, result: FitResult) -> Problem:
+        """Return the problem as a result has it: with the effort that its values were found with."""
+        return replace(self, engine=result.engine)
 
     @property
     def theta_names(self) -> tuple[str, ...]:
@@ -125,13 +129,13 @@ def evaluate_at(problem: Problem, theta: FloatArray | Sequence[float], criterion
     """Return the full result at a fixed θ."""
     par = problem.engine.parameters.par(theta)
     with problem.engine.locked() as pls:
-        drawn = approximate(pls.system)
-        if drawn is not None and drawn.effort is None:
-            drawn.adapt(problem.engine.parameters.templates(par))
+        drawn = pls.system.monte_carlo
+        if drawn is not None and pls.effort is None:
+            pls = replace(pls, effort=drawn.adapt(pls.parameters.templates(par)))
         solution = pls.solve(par)
         value = pls.value(solution, criterion)
         report = OptimizerReport("fixed", Status.STOPPED, "theta was given", 1, 0, ((par, value),))
-        return build_result(problem.design, problem.engine.settled(pls), pls, solution, criterion, report)
+        return build_result(problem.design, problem.engine.with_effort(pls.effort), pls, solution, criterion, report)
 
 
 def fit_problem(
@@ -145,9 +149,9 @@ def fit_problem(
     """Minimize the criterion over θ and return the result at the minimum."""
     par = None if start is None else problem.engine.parameters.par(start)
     terms = tuple(Term(t.name, t.columns) for t in problem.design.terms)
-    with problem.engine.locked() as pls, blas_threads(pls.system.flops if pls.system.exact else 0.0):
+    with problem.engine.locked() as pls, blas_threads(pls.system.blas_flops):
         found = search(pls, criterion, terms, start=par, optimizer=optimizer, listener=listener)
-        engine = problem.engine.settled(pls)
+        engine, pls = problem.engine.with_effort(found.pls.effort), found.pls
         result = build_result(problem.design, engine, pls, found.solution, criterion, found.report, found.certificate)
     return _with_messages(result)
 

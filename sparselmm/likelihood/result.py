@@ -16,7 +16,8 @@ from sparselmm.data.tables.codes import chunks
 from sparselmm.exceptions import Message
 from sparselmm.likelihood.certificate import Convergence, singular_directions
 from sparselmm.likelihood.criterion import Criterion
-from sparselmm.likelihood.pls import Engine, PenalizedLeastSquares, PLSSolution
+from sparselmm.likelihood.engine import Engine
+from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.likelihood.starting import column_scales
 from sparselmm.linalg.blocks import apply_factor
 from sparselmm.optimize import OptimizerReport

@@ -17,7 +17,8 @@ from sparselmm.likelihood.derivatives import Curvature
 from sparselmm.likelihood.other_starts import spread_starts
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.likelihood.starting import column_scales, moment_start
-from sparselmm.linalg.protocol import ApproximateSystem, approximate
+from sparselmm.linalg.iterative.control import Effort
+from sparselmm.linalg.protocol import MonteCarloEstimates
 from sparselmm.optimize import (
     Differenced,
     Newton,
@@ -62,8 +63,9 @@ class CriterionAt:
             self._solved = self.pls.solve(par)
         return self._solved
 
-    def forget(self) -> None:
-        """Drop what was found, because the system has changed its effort."""
+    def use(self, effort: Effort) -> None:
+        """Evaluate with this effort from now on; what was found with another is dropped."""
+        self.pls = replace(self.pls, effort=effort)
         self.latest = self._solved = None
 
     def value(self, par: FloatArray) -> float:
@@ -101,11 +103,14 @@ class Found:
         The proof.
     report : OptimizerReport
         How it was found.
+    pls : PenalizedLeastSquares
+        The problem with the effort that was found to suit it.
     """
 
     solution: PLSSolution
     certificate: Convergence
     report: OptimizerReport
+    pls: PenalizedLeastSquares
 
 
 def search(
@@ -122,11 +127,11 @@ def search(
     method, reason = choose_optimizer(pls, optimizer)
     target = CriterionAt(pls, criterion)
     recorder = Recorder(target, listener, parameters.upper(), parameters.box())
-    drawn = approximate(pls.system)
+    drawn = pls.system.monte_carlo
     try:
         first = moment_start(pls.crossproducts, parameters) if start is None else start
-        if drawn is not None and drawn.effort is None:
-            drawn.adapt(parameters.templates(first), grow=False)
+        if drawn is not None and pls.effort is None:
+            target.use(drawn.adapt(parameters.templates(first), grow=False))
         par, status, text = method.minimize(recorder, first, parameters.lower())
         par, certificate, notes = _certified(target, recorder, par, terms)
         count = _number_of_other_starts(target, certificate, status, par, chosen=optimizer is not None)
@@ -151,17 +156,17 @@ def search(
         recorder.n_gradients,
         tuple(recorder.trace),
     )
-    return Found(solution, certificate, report)
+    return Found(solution, certificate, report, target.pls)
 
 
 def _with_monte_carlo(
-    target: CriterionAt, drawn: ApproximateSystem, par: FloatArray, certificate: Convergence
+    target: CriterionAt, drawn: MonteCarloEstimates, par: FloatArray, certificate: Convergence
 ) -> Convergence:
     """Return the certificate of an optimum that is known within Monte Carlo errors only.
 
     Criterion and gradient are two estimates with the same draws; their optima differ by such errors.
     """
-    found = replace(drawn.monte_carlo(), theta=parameter_errors(_curvature_near(target, par, target.scales)))
+    found = replace(drawn.report(), theta=parameter_errors(_curvature_near(target, par, target.scales)))
     tolerance = max(certificate.tolerance, MONTE_CARLO_DECREASE * float(found.theta @ found.theta))
     certified = certificate.remaining < tolerance
     return replace(certificate, monte_carlo=found, tolerance=tolerance, certified=certified)
@@ -170,7 +175,7 @@ def _with_monte_carlo(
 def _with_full_effort(
     target: CriterionAt,
     recorder: Recorder,
-    drawn: ApproximateSystem,
+    drawn: MonteCarloEstimates,
     par: FloatArray,
     certificate: Convergence,
     terms: tuple[Term, ...],
@@ -181,9 +186,8 @@ def _with_full_effort(
     share = float(parameter_errors(_curvature_near(target, par, target.scales)).max(initial=0.0))
     if drawn.exhausted or (drawn.standard_error <= drawn.aim and share <= PARAMETER_AIM):
         return par, certificate, ""
-    drawn.adapt(parameters.templates(par), more=(share / PARAMETER_AIM) ** 2)
+    target.use(drawn.adapt(parameters.templates(par), target.pls.effort, more=(share / PARAMETER_AIM) ** 2))
     recorder.forget_best()
-    target.forget()
     par, _, _ = Newton(rtol=EXPENSIVE_RTOL).minimize(recorder, par, parameters.lower())
     return _certified(target, recorder, par, terms)
 
@@ -226,7 +230,7 @@ def _number_of_other_starts(
         return 0
     if status.ok and not singular and n_par <= MANY_PARAMETERS and not _flat(target, par):
         return 0
-    if approximate(pls.system) is not None:
+    if pls.system.monte_carlo is not None:
         return FEW_STARTS if singular and n_par <= MANY_PARAMETERS else 0
     affordable = int(EXPENSIVE_FLOPS / (flops + FLOPS_OF_OVERHEAD))
     return max(FEW_STARTS if singular else 0, min(FEW_STARTS + n_par, affordable))
@@ -273,7 +277,7 @@ def _from_other_starts(
 ) -> tuple[FloatArray, Status, Convergence, str]:
     """Return the best of this end and of searches from ``count`` other starts, with the certificate of the best."""
     lower = target.pls.parameters.lower()
-    exact = approximate(target.pls.system) is None
+    exact = target.pls.system.monte_carlo is None
     first, note = target.value(par), ""
     if not status.ok and exact:
         par, status, _ = Newton(max_iterations=CORRECTED_STEPS).minimize(Secant(recorder), par, lower)

@@ -232,6 +232,11 @@ def _labels_by_joining(pairs: dict[tuple[int, int], BlockPairs], starts: IntArra
 Templates = tuple[FloatArray, ...]
 
 
+def same_templates(a: Templates, b: Templates) -> bool:
+    """Return whether two sets of templates are equal to the last bit."""
+    return len(a) == len(b) and all(map(np.array_equal, a, b))
+
+
 def scale_blocks(values: FloatArray, left: FloatArray, right: FloatArray) -> FloatArray:
     """Return left' B right for each block B, (nb, k_row, k_col)."""
     if left.shape == (1, 1) and right.shape == (1, 1):

@@ -14,6 +14,8 @@ SPARSE_RATE = 6e9
 SPARSE_GRADIENT_RATE = 5e8
 ITERATIVE_RATE = 7e9  # cells of Z'WZ times columns
 VECTOR_RATE = 2e8  # columns of Z times columns of single precision (half of it of double), which leave the cache
+TRACE_RATE = 2e9  # of tr(Z'V⁻¹Z B Z'V⁻¹Z B) with a factor
+ITERATIVE_TRACE_RATE = 2e10  # of the same by iterations
 OVERHEAD = 1e-4  # seconds, of a call
 
 

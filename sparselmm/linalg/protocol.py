@@ -1,28 +1,144 @@
-"""What every solver of the penalized system M = Λ'Z'WZΛ + I can do."""
+"""What every solver of the penalized system M = Λ'Z'WZΛ + I can do, and what only some can: their capabilities.
+
+Callers ask for the capability that they need, which is None where it is absent, never for the kind of a solver.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
+from sparselmm.exceptions import UnsupportedError
 from sparselmm.linalg.audit.report import AuditCost, LevelCovariances, MonteCarlo
 from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.iterative.control import Effort
+
+Pairs = dict[tuple[int, int], FloatArray]
+"""Blocks aligned with ``BlockGram.pairs``: (nb, k_row, k_col) for each pair of terms."""
+
+
+class Factorization(Protocol):
+    """What is known from a factor of M."""
+
+    def factor(self) -> tuple[sp.csc_array, IntArray]:
+        """Return sparse L and the permutation P with L L' = M[P][:, P]."""
+        ...
+
+    def covariance_pairs(self) -> Pairs:
+        """Return the blocks of ΛM⁻¹Λ' in the pattern of Z'WZ, aligned with ``gram.pairs``.
+
+        σ² times a block is the covariance of the conditional modes of two levels.
+        """
+        ...
+
+
+class MonteCarloEstimates(Protocol):
+    """What is known of log|M| and its derivatives where they are found with random draws, the same for all θ."""
+
+    def adapt(
+        self, templates: Templates, effort: Effort | None = None, *, grow: bool = True, more: float = 1.0
+    ) -> Effort:
+        """Return the effort that suits these templates; the system is left factored with it.
+
+        Parameters
+        ----------
+        templates : tuple of (k, k) arrays
+            Of the terms.
+        effort : Effort, optional
+            That of a search so far, of whose draws at least ``more`` times as many are taken.
+        grow : bool
+            Whether to draw until the standard error is as wanted.
+        more : float
+            Where the derivatives need more draws than the criterion.
+        """
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `adapt` cannot add anything to the effort in use."""
+        ...
+
+    @property
+    def aim(self) -> float:
+        """The standard error of log|M| that is wanted."""
+        ...
+
+    @property
+    def standard_error(self) -> float:
+        """Monte Carlo standard error of log|M|."""
+        ...
+
+    def report(self) -> MonteCarlo:
+        """Return what is known of the error of log|M|."""
+        ...
+
+    def information_samples(self) -> tuple[FloatArray, ...]:
+        """Return what each draw says of the uncertain part of `information_sums`, (draws, k, k) per term."""
+        ...
+
+    def level_covariances(self, terms: tuple[int, ...], factors: Templates) -> LevelCovariances | None:
+        """Return R [M⁻¹]_ll R' of all levels of terms on the same levels, with standard errors.
+
+        R is block diagonal from ``factors``. None where the blocks are not estimated together: solve for them.
+        """
+        ...
+
+    def audit_cost(self) -> AuditCost:
+        """Return what `exact_logdet` costs."""
+        ...
+
+    def exact_logdet(self, listener: Callable[[float], None] | None = None) -> float:
+        """Return log|M| by a dense factorisation; the listener is told the share of it that is done."""
+        ...
 
 
 class PenalizedSystem(Protocol):
-    """A factorisation of M(θ), analysed once for its pattern and refactored for each θ."""
+    """A solver of M(θ), analysed once for its pattern and refactored for each θ.
+
+    Attributes
+    ----------
+    name : str
+        Under which it is registered.
+    flops : float
+        Operations per factorisation.
+    gram : BlockGram
+        Z'WZ.
+    templates : tuple of (k, k) arrays
+        Those that M is factored for; empty before the first and after a failure.
+    """
 
     name: str
-    exact: bool
     flops: float
     gram: BlockGram
     templates: Templates
 
-    def refactor(self, templates: Templates) -> None:
-        """Factor M for the k×k templates of the terms; ``templates`` keeps them, empty after a failure."""
+    @property
+    def blas_flops(self) -> float:
+        """Operations per factorisation that BLAS may spread over threads."""
+        ...
+
+    @property
+    def factorization(self) -> Factorization | None:
+        """What is known from a factor; None where there is none."""
+        ...
+
+    @property
+    def monte_carlo(self) -> MonteCarloEstimates | None:
+        """What is known of the error of values found with random draws; None where they have no such error."""
+        ...
+
+    def refactor(self, templates: Templates, effort: Effort | None = None) -> None:
+        """Factor M for the k×k templates of the terms.
+
+        ``effort`` is that of `MonteCarloEstimates.adapt`, chosen for these templates if it is None; factors need none.
+        """
+        ...
+
+    def holds(self, templates: Templates, effort: Effort | None = None) -> bool:
+        """Return whether `refactor` was called with just these arguments last, and did not fail."""
         ...
 
     def logdet(self) -> float:
@@ -44,13 +160,6 @@ class PenalizedSystem(Protocol):
         """Return the diagonal blocks of M⁻¹, one (m, k, k) array per term."""
         ...
 
-    def covariance_pairs(self) -> dict[tuple[int, int], FloatArray]:
-        """Return the blocks of ΛM⁻¹Λ' in the pattern of Z'WZ, aligned with ``gram.pairs``.
-
-        σ² times a block is the covariance of the conditional modes of two levels.
-        """
-        ...
-
     def information_blocks(self) -> tuple[FloatArray, ...]:
         """Return the diagonal blocks of Z'V⁻¹Z, V = W⁻¹ + ZΛΛ'Z', one (m, k, k) array per term.
 
@@ -69,73 +178,22 @@ class PenalizedSystem(Protocol):
         """
         ...
 
-    def trace_flops(self) -> float:
-        """Return a rough count of the operations of `trace_products`, before it is asked for."""
-        ...
-
-    def factor(self) -> tuple[sp.csc_array, IntArray]:
-        """Return sparse L and the permutation P with L L' = M[P][:, P]."""
+    def trace_seconds(self) -> float:
+        """Return roughly the time that `trace_products` takes, before it is asked for."""
         ...
 
 
-class ApproximateSystem(PenalizedSystem, Protocol):
-    """A system that finds log|M| and its derivatives by Monte Carlo, the same draws for all θ."""
+def factorization_of(system: PenalizedSystem, what: str) -> Factorization:
+    """Return the factorization of a system, without which ``what`` cannot be had.
 
-    def adapt(self, templates: Templates, *, grow: bool = True, more: float = 1.0) -> None:
-        """Fit the effort to these templates; ``grow`` until the standard error is as wanted.
-
-        ``more`` asks for so many times the draws there are, where the derivatives need them.
-        """
-        ...
-
-    @property
-    def effort(self) -> object:
-        """What `adapt` found, the same for all θ until the next call; None before the first."""
-        ...
-
-    def use(self, effort: object) -> None:
-        """Work with an effort found before, or with None: the next templates choose it anew."""
-        ...
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether `adapt` cannot add anything to the effort."""
-        ...
-
-    def audit_cost(self) -> AuditCost:
-        """Return what `exact_logdet` costs."""
-        ...
-
-    def exact_logdet(self, listener: Callable[[float], None] | None = None) -> float:
-        """Return log|M| by a dense factorisation; the listener is told the share of it that is done."""
-        ...
-
-    @property
-    def aim(self) -> float:
-        """The standard error of log|M| that is wanted."""
-        ...
-
-    @property
-    def standard_error(self) -> float:
-        """Monte Carlo standard error of log|M|."""
-        ...
-
-    def monte_carlo(self) -> MonteCarlo:
-        """Return what is known of the error of log|M|."""
-        ...
-
-    def level_covariances(self, terms: tuple[int, ...], factors: Templates) -> LevelCovariances | None:
-        """Return R [M⁻¹]_ll R' of all levels of terms on the same levels, with standard errors.
-
-        R is block diagonal from ``factors``. None where the blocks are not estimated together: solve for them.
-        """
-        ...
-
-    def information_samples(self) -> tuple[FloatArray, ...]:
-        """Return what each draw says of the uncertain part of `information_sums`, (draws, k, k) per term."""
-        ...
-
-
-def approximate(system: PenalizedSystem) -> ApproximateSystem | None:
-    """Return the system if it works by Monte Carlo, else None."""
-    return None if system.exact else cast(ApproximateSystem, system)
+    Raises
+    ------
+    UnsupportedError
+        When the system has none.
+    """
+    if system.factorization is None:
+        raise UnsupportedError(
+            f"{what}, which the {system.name} solver does not make; fit with solver='schur' or 'cholmod' if the design "
+            "allows"
+        )
+    return system.factorization

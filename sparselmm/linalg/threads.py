@@ -127,9 +127,17 @@ class _Limit:
         if not mine:
             del self._wanted[get_ident()]
 
+    def before_fork(self) -> None:
+        """Wait until nobody changes limits: a lock here or in threadpoolctl that is held would stay so in the child."""
+        self._lock.acquire()
+
     def after_fork(self) -> None:
-        """Forget the other threads, which a child does not have; one of them may have held the lock."""
-        self._lock = Lock()
+        """Let others change limits again."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the other threads, which a child does not have."""
+        self._lock.release()
         self._wanted = {thread: calls for thread, calls in self._wanted.items() if thread == get_ident()}
 
     def _settle(self) -> None:
@@ -151,7 +159,9 @@ class _Limit:
 
 _limit = _Limit()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_limit.after_fork)
+    os.register_at_fork(
+        before=_limit.before_fork, after_in_parent=_limit.after_fork, after_in_child=_limit.after_fork_in_child
+    )
 
 
 @contextmanager

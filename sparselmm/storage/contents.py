@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from threading import RLock
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Call, Name, walk
 from sparselmm.inference.predict.error_variance import PredictionErrors
 from sparselmm.inference.predict.prediction import Effects
+from sparselmm.likelihood.engine import Workspace
 from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg import SOLVERS, IterativeControl, make_system
 from sparselmm.linalg.blocks import BlockGram, Templates
@@ -101,29 +101,18 @@ def variances_tree(joint: PredictionErrors) -> dict[str, Any]:
     }
 
 
-class StoredSystem:
-    """A system for stored cross-products, built and factored on first use."""
-
-    def __init__(self, gram: BlockGram, templates: Templates, name: str) -> None:
-        self._gram, self._templates, self._name = gram, templates, name
-        self._system: PenalizedSystem | None = None
-        self._lock = RLock()
-
-    @contextmanager
-    def open(self) -> Iterator[PenalizedSystem]:
-        """Yield the factored system to one thread at a time."""
-        with self._lock:
-            if self._system is None:
-                self._system = make_system(self._gram, self._name if self._name in SOLVERS else None, LITTLE)
-                self._system.refactor(self._templates)
-            yield self._system
+def stored_system(gram: BlockGram, templates: Templates, name: str) -> PenalizedSystem:
+    """Return a system for stored cross-products, factored."""
+    system = make_system(gram, name if name in SOLVERS else None, LITTLE)
+    system.refactor(templates)
+    return system
 
 
 def joint_from_tree(tree: Mapping[str, Any]) -> PredictionErrors:
     """Return the joint covariance of a stored model."""
-    system = StoredSystem(tree["gram"], tree["templates"], tree["system"])
+    workspace = Workspace(partial(stored_system, tree["gram"], tree["templates"], tree["system"]))
     parts = {name: tree[name] for name in ("gram", "templates", "maps", "cross", "basis", "RX")}
-    return PredictionErrors(**parts, open=system.open)
+    return PredictionErrors(**parts, open=workspace.locked)
 
 
 @dataclass(frozen=True)

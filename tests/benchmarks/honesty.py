@@ -111,7 +111,7 @@ def trials(
                     gram, IterativeControl(seed=seed, probes=probes, deflation=deflation)
                 )
             system.adapt(templates, grow=grow)
-            known = system.monte_carlo()
+            known = system.report()
             found.append(
                 Trial(
                     theta,

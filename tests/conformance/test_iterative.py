@@ -38,7 +38,7 @@ def test_against_exact(make, kind):
     for templates in design.regular + design.singular if kind == "double" else design.regular[::2]:
         exact.refactor(templates)
         system.adapt(templates, grow=grow)
-        error, known = system.logdet() - exact.logdet(), system.monte_carlo()
+        error, known = system.logdet() - exact.logdet(), system.report()
         assert abs(error) <= WITHIN * known.standard_error + 2.0 * abs(known.precision) + 1e-9
         near_solution = {"rtol": 0.0, "atol": 1e-9 * np.abs(C).max()}  # residuals of 1e-10 times the condition
         np.testing.assert_allclose(system.solve(C), exact.solve(C), **near_solution)
@@ -77,7 +77,7 @@ def test_all_directions_deflated(make):
     for templates in (design.regular[0], design.regular[-1], design.singular[-1]):
         exact.refactor(templates)
         system.adapt(templates, grow=False)
-        known, truth = system.monte_carlo(), exact.logdet()
+        known, truth = system.report(), exact.logdet()
         assert known.standard_error <= 1e-9
         # Gauss quadrature from above, Gauss-Radau from below; log(1 - λ) rounds where λ is nearly 1
         rounding = 1e-6 + 5.0 * known.standard_error
@@ -134,7 +134,7 @@ def test_single_precision_at_large_theta(name, scale):
         system.adapt(templates)
         values.append(system.logdet())
         error = abs(values[-1] - exact.logdet())
-        known = system.monte_carlo()
+        known = system.report()
         assert error <= WITHIN * known.standard_error + 2.0 * abs(known.precision) + 1e-9
     assert abs(known.precision) <= 1e-3 * control.standard_error
     assert values[0] == pytest.approx(values[1], abs=10.0 * abs(known.precision) + 1e-8)

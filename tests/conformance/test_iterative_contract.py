@@ -11,6 +11,7 @@ import sparselmm as slm
 from sparselmm.exceptions import NumericalError, ParameterError, UnsupportedError
 from sparselmm.linalg import IterativeControl, make_system
 from sparselmm.linalg.iterative.system import IterativeSystem
+from sparselmm.linalg.protocol import factorization_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparselmm.exceptions.ScaleWarning")
 
@@ -33,7 +34,7 @@ def columns(gram, r=3):
 
 def everything(system, C):
     """Return all that the system says of its templates."""
-    known = system.monte_carlo()
+    known = system.report()
     parts = [system.logdet(), system.solve(C), system.quadratic(C), system.quadratic(C, 1), system.standard_error]
     parts += [known.standard_error, known.quadrature, known.precision, known.values]
     for blocks in (
@@ -54,11 +55,11 @@ def test_results_do_not_depend_on_history_and_inputs_are_left_alone(name, kind):
     for T in (*a, *b, *zero):
         T.flags.writeable = False
     system, C = iterative_system(made.gram, kind=kind), columns(made.gram)
-    system.adapt(a)
+    effort = system.adapt(a)
     first = everything(system, C)
     kept = [x.copy() for x in first]
     for other in (b, zero, a):
-        system.refactor(other)
+        system.refactor(other, effort)
         again = everything(system, C)
         assert all(np.array_equal(x, y) for x, y in zip(system.templates, other))
     for x, y, z in zip(first, kept, again, strict=True):
@@ -78,7 +79,7 @@ def test_no_method_disturbs_the_system(name):
     before = everything(system, C)
     t, k = len(made.gram.k) - 1, made.gram.k[-1]
     for method in (
-        system.monte_carlo,
+        system.report,
         system.information_blocks,
         system.inverse_diagonal,
         lambda: system.solve(columns(made.gram, 1)),
@@ -124,12 +125,13 @@ def test_what_adapt_leaves_is_what_refactor_finds(control, reached, kind):
     made = DESIGNS["two crossed"]()
     for grow in (False, True):
         system, C = iterative_system(made.gram, control, kind), columns(made.gram)
-        system.adapt(made.regular[0], grow=grow)
+        effort = system.adapt(made.regular[0], grow=grow)
         adapted = everything(system, C)
-        system.refactor(made.regular[0])
+        assert system.holds(made.regular[0], effort) and not system.holds(made.regular[1], effort)
+        system.refactor(made.regular[0], effort)
         for x, y in zip(adapted, everything(system, C), strict=True):
             np.testing.assert_array_equal(x, y)
-    known = system.monte_carlo()
+    known = system.report()
     assert known.probes <= -(-control.max_probes // 16) * 16
     assert known.deflation <= control.max_deflation
     assert known.reached == reached == (known.standard_error <= control.standard_error)
@@ -143,7 +145,7 @@ def test_more_probes_keep_those_there_are():
     many = iterative_system(made.gram, IterativeControl(probes=64, deflation=4, max_deflation=4))
     for system in (few, many):
         system.adapt(made.regular[4], grow=False)
-    assert few.monte_carlo().deflation == many.monte_carlo().deflation
+    assert few.report().deflation == many.report().deflation
     np.testing.assert_array_equal(few.samples, many.samples[:16])
     other = iterative_system(made.gram, IterativeControl(probes=16, deflation=4, max_deflation=4, seed=1))
     other.adapt(made.regular[4], grow=False)
@@ -156,7 +158,7 @@ def test_what_is_said_of_the_error(kind):
     system = iterative_system(made.gram, kind=kind)
     system.adapt(made.regular[0], grow=False)
     system.quadratic(columns(made.gram))
-    known = system.monte_carlo()
+    known = system.report()
     assert known.probes == FEW.probes == len(known.values)
     assert known.values.mean() == pytest.approx(system.logdet(), rel=1e-12)
     assert known.standard_error == system.standard_error
@@ -175,15 +177,16 @@ def test_failure_leaves_no_templates(name, bad):
     made = DESIGNS[name]()
     for t in range(len(made.gram.k)):
         system = iterative_system(made.gram)
-        system.adapt(made.regular[0], grow=False)
+        effort = system.adapt(made.regular[0], grow=False)
         value = system.logdet()
         templates = tuple(T * bad if s == t else T for s, T in enumerate(made.regular[0]))
         with np.errstate(all="ignore"), pytest.raises(NumericalError):
-            system.refactor(templates)
+            system.refactor(templates, effort)
         assert system.templates == ()
+        assert not system.holds(templates, effort)
         with np.errstate(all="ignore"), pytest.raises(NumericalError):
             iterative_system(made.gram).adapt(templates)
-        system.refactor(made.regular[0])
+        system.refactor(made.regular[0], effort)
         assert system.logdet() == value
 
 
@@ -199,11 +202,11 @@ def test_zero_theta_is_exact():
 
 def test_requests_that_need_a_factor_are_refused():
     system = iterative_system(design(CASES[0]).gram)
-    assert not system.exact
     assert make_system(system.gram, "iterative").name == system.name == "iterative"
-    for method in (system.factor, system.covariance_pairs):
-        with pytest.raises(UnsupportedError, match="schur"):
-            method()
+    assert system.factorization is None
+    assert system.monte_carlo is not None
+    with pytest.raises(UnsupportedError, match="a factor of M, which the iterative solver does not make"):
+        factorization_of(system, "this needs a factor of M")
 
 
 @pytest.mark.parametrize(

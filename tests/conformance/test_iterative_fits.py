@@ -22,10 +22,10 @@ CRITERIA = {True: RestrictedMaximumLikelihood(), False: MaximumLikelihood()}
 EVERYTHING = IterativeControl(probes=16, deflation=160, max_deflation=160, standard_error=1e-9)
 
 
-def curvature_at(model, system, par, reml):
+def curvature_at(model, system, par, reml, effort=None):
     """Return the derivatives at the parameters with a system of our own."""
     engine = model.problem.engine
-    pls = PenalizedLeastSquares(engine.crossproducts, engine.parameters, system)
+    pls = PenalizedLeastSquares(engine.crossproducts, engine.parameters, system, effort)
     return pls, Curvature(pls, CRITERIA[reml], pls.solve(par))
 
 
@@ -49,15 +49,15 @@ def test_gradient(case, reml):
     size = 1e-6 * np.sqrt(np.diag(exact.derivatives.hessian).clip(1.0))
     # with nothing left to the probes it is the derivative of the criterion
     system = iterative_system(gram, EVERYTHING)
-    system.adapt(engine.parameters.templates(par), grow=False)
-    pls, found = curvature_at(model, system, par, reml)
+    effort = system.adapt(engine.parameters.templates(par), grow=False)
+    pls, found = curvature_at(model, system, par, reml, effort)
     np.testing.assert_allclose(found.derivatives.gradient, exact.derivatives.gradient, rtol=1e-6, atol=size.max())
     np.testing.assert_allclose(found.derivatives.hessian, exact.derivatives.hessian, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(differences(pls, par, reml), exact.derivatives.gradient, rtol=1e-6, atol=size.max())
     # else both have a Monte Carlo error, which the samples tell
     system = iterative_system(gram, FEW)
-    system.adapt(engine.parameters.templates(par), grow=False)
-    pls, found = curvature_at(model, system, par, reml)
+    effort = system.adapt(engine.parameters.templates(par), grow=False)
+    pls, found = curvature_at(model, system, par, reml, effort)
     assert found.samples.shape == (FEW.probes, len(par))
     error = 5.0 * found.samples.std(axis=0, ddof=1) / np.sqrt(FEW.probes) + 2.0 * size.max()
     assert np.all(np.abs(found.derivatives.gradient - exact.derivatives.gradient) <= error)

@@ -61,7 +61,9 @@ def test_each_backend_is_tested_and_named_as_registered():
     assert tested == set(SYSTEMS)
     problem = build(CASES[3])
     for name in SYSTEMS:
-        assert assembled(problem.case, name)[1].name == name
+        system = assembled(problem.case, name)[1]
+        assert (system.name, system.monte_carlo) == (name, None)
+        assert system.factorization is not None
 
 
 @pytest.mark.filterwarnings("ignore::sparselmm.exceptions.ScaleWarning")

@@ -28,7 +28,7 @@ import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
-from sparselmm.linalg.protocol import PenalizedSystem
+from sparselmm.linalg.protocol import PenalizedSystem, factorization_of
 
 #: Squared relative SD of the wide templates: a projection by them leaves 1/(1 + KAPPA2 d) of what it removes.
 KAPPA2 = 1e7
@@ -114,7 +114,7 @@ class Sampler:
         E = project(system, wide, ZtWX)
         off = XtWX - ZtWX.T @ E
         K = _generalized_root((off + off.T) / 2.0, np.diag(XtWX))
-        L, P = system.factor()
+        L, P = factorization_of(system, "drawing statistics without rows needs a factor of M").factor()
         return cls(gram, ZtWX, XtWX, wide, sp.csc_array(L), P, E, K, rank_z, n - rank_z - K.shape[1])
 
     def draw(
@@ -137,7 +137,7 @@ class Sampler:
         normals = np.stack([rng.standard_normal(3 * q + r_x) for rng in rngs], axis=1)
         chi2 = np.array([rng.chisquare(self.df) if self.df > 0 else 0.0 for rng in rngs])
         z1, z2, u, zx = np.split(normals, [q, 2 * q, 3 * q])
-        if system.templates is not self.wide:
+        if not system.holds(self.wide):
             system.refactor(self.wide)
         mixed = z2.copy()
         mixed[self.P] += self.L @ z1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from sparselmm.inference.distributions import chi2_tail
 from sparselmm.inference.predict.simulate import count, seed_sequence
 from sparselmm.inference.profile.curves import ml_result
 from sparselmm.likelihood.criterion import ML
-from sparselmm.likelihood.pls import Engine
+from sparselmm.likelihood.engine import Engine, Workspace
 from sparselmm.likelihood.problem import Problem
 from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg import make_system
@@ -205,13 +206,11 @@ def _joint(problems: Sequence[Problem], results: Sequence[FitResult], pilot: np.
 
 def _source(problems: Sequence[Problem], design: Design, xp: CrossProducts) -> tuple[Engine, StatisticsSource]:
     """Return what draws the joint statistics: from a factor of both designs together, else from rows."""
-    exact = []
-    for problem in problems:
-        with problem.engine.locked() as pls:
-            exact.append(pls.system.exact)
-    if not all(exact):
-        return problems[0].engine, RowSampler.of(design, xp)
-    engine = Engine(xp, problems[0].engine.parameters, make_system)
+    engine = Engine(xp, problems[0].engine.parameters, Workspace(partial(make_system, xp.gram)))
+    for each in (*(problem.engine for problem in problems), engine):
+        with each.locked() as pls:
+            if pls.system.factorization is None:
+                return problems[0].engine, RowSampler.of(design, xp)
     with engine.locked() as pls:
         return engine, Sampler.of(pls.system, xp.ZtWXy[:, :-1], xp.XytWXy[:-1, :-1], xp.n)
 

@@ -98,7 +98,7 @@ def _settle(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, c
     Steps are taken in Ω by the average information, in which the criterion is nearly quadratic (AI-REML);
     where that leaves the parameter space, in the parameters by Newton's method within a trust region.
     """
-    own = PenalizedLeastSquares(with_statistics(pls.crossproducts, y, column), pls.parameters, pls.system)
+    own = replace(pls, crossproducts=with_statistics(pls.crossproducts, y, column))
     path = _Path(CriterionAt(own, criterion), COARSE if pls.system.flops > EXPENSIVE_FLOPS else FINE)
     found = descend(path, x, radius=1.0, limit=MAX_STEPS, resize=by_success, least=1e-6)
     value = found.value - (0.0 if found.step is None else found.step.predicted)

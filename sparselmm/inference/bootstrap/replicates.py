@@ -36,8 +36,8 @@ from sparselmm.inference.variance.sdcor import (
     variance_values,
 )
 from sparselmm.likelihood.criterion import Criterion
+from sparselmm.likelihood.engine import Engine
 from sparselmm.likelihood.estimates import Estimates
-from sparselmm.likelihood.pls import Engine
 from sparselmm.likelihood.problem import Problem
 from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg.threads import blas_threads
@@ -215,7 +215,7 @@ def make_plan(problem: Problem, result: FitResult, one_step: bool) -> Plan:
     with problem.engine.locked() as pls, blas_threads(0.0):
         shared = prepare(pls, result.criterion_type, result.par)
         sampler: StatisticsSource = RowSampler.of(problem.design, xp)
-        if pls.system.exact:
+        if pls.system.factorization is not None:
             sampler = Sampler.of(pls.system, xp.ZtWXy[:, :p], xp.XytWXy[:p, :p], xp.n)
     return Plan(problem.engine, result.criterion_type, sampler, shared, result.sigma, one_step)
 

@@ -16,7 +16,6 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import UndecidedError
 from sparselmm.likelihood.result import FitResult
-from sparselmm.linalg.protocol import approximate
 
 LEVELS = (0.05, 0.01, 0.001)
 SPREAD = 4.0  # standard errors by which a statistic may be off
@@ -29,11 +28,11 @@ def probe_values(result: FitResult) -> FloatArray:
     if certificate is not None and certificate.monte_carlo is not None:
         return certificate.monte_carlo.values
     with result.engine.locked() as pls:
-        drawn = approximate(pls.system)
+        drawn = pls.system.monte_carlo
         if drawn is None:
             return np.zeros(0)
         pls.factor(pls.parameters.templates(result.par))
-        return drawn.monte_carlo().values
+        return drawn.report().values
 
 
 def difference_error(a: FitResult, b: FitResult) -> float | None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.sizes import SILENT_SECONDS
-from sparselmm.likelihood.pls import Engine
+from sparselmm.likelihood.engine import Engine
 from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg.audit.dense import Listener
 from sparselmm.linalg.audit.report import AuditCost
-from sparselmm.linalg.protocol import approximate
 from sparselmm.linalg.threads import blas_threads
 
 ROUNDING = 1e-12  # of the exact value: no standard error is smaller
@@ -27,7 +26,7 @@ class Audit:
     ----------
     criterion : float
         As the fit has it.
-    exact : float
+    exact_criterion : float
         From a dense factorisation.
     standard_error : float
         Monte Carlo standard error that the fit states.
@@ -38,25 +37,30 @@ class Audit:
     """
 
     criterion: float
-    exact: float
+    exact_criterion: float
     standard_error: float
     cost: AuditCost
     seconds: float
 
     @property
+    def exact(self) -> float:
+        """The exact criterion."""
+        return self.exact_criterion
+
+    @property
     def error(self) -> float:
         """Criterion of the fit less the exact one."""
-        return self.criterion - self.exact
+        return self.criterion - self.exact_criterion
 
     @property
     def ratio(self) -> float:
         """The error in standard errors, or in roundings of the criterion where these are larger; 2 or 3 are usual."""
-        return self.error / max(self.standard_error, ROUNDING * abs(self.exact))
+        return self.error / max(self.standard_error, ROUNDING * abs(self.exact_criterion))
 
     def __str__(self) -> str:
         return (
-            f"exact criterion {self.exact:.6f}; that of the fit is off by {self.error:.2g}, {self.ratio:.2g} of its "
-            f"Monte Carlo standard errors ({self.standard_error:.2g}); {self.seconds:.2g} s"
+            f"exact criterion {self.exact_criterion:.6f}; that of the fit is off by {self.error:.2g}, "
+            f"{self.ratio:.2g} of its Monte Carlo standard errors ({self.standard_error:.2g}); {self.seconds:.2g} s"
         )
 
     __repr__ = __str__
@@ -71,7 +75,7 @@ def forecast(engine: Engine) -> AuditCost:
         For an exact solver.
     """
     with engine.locked() as pls:
-        drawn = approximate(pls.system)
+        drawn = pls.system.monte_carlo
         if drawn is None:
             raise ParameterError(
                 f"the criterion is exact already: the solver {pls.system.name!r} factors the whole system"
@@ -88,7 +92,7 @@ def logdet_error(engine: Engine, par: FloatArray, progress: bool) -> tuple[float
         When the memory is not there, before anything is done.
     """
     with engine.locked() as pls:
-        drawn = approximate(pls.system)
+        drawn = pls.system.monte_carlo
         if drawn is None:
             return 0.0, 0.0
         cost = drawn.audit_cost()
@@ -96,7 +100,7 @@ def logdet_error(engine: Engine, par: FloatArray, progress: bool) -> tuple[float
         pls.factor(pls.parameters.templates(par))
         with _Line(cost, progress) as line, blas_threads(cost.flops):
             exact = drawn.exact_logdet(line)
-        return drawn.logdet() - exact, drawn.standard_error
+        return pls.system.logdet() - exact, drawn.standard_error
 
 
 def audit(result: FitResult, progress: bool = True) -> Audit:

@@ -219,9 +219,9 @@ def _check_reliability(result: FitResult, reliability: FloatArray) -> Iterator[M
 
 def _check_outliers(result: FitResult) -> Iterator[Message]:
     with result.engine.locked() as pls:
-        exact = pls.system.exact
+        factored = pls.system.factorization is not None
     # without a factor leverages cost a solution each; residuals are then a little smaller than standardized ones
-    hat = row_geometry(result.design, result.engine, result.par).hat if exact else np.zeros(result.design.n)
+    hat = row_geometry(result.design, result.engine, result.par).hat if factored else np.zeros(result.design.n)
     standardized = residuals_of(result, "scaled") / np.sqrt(np.maximum(1.0 - hat, 1e-12))
     far = np.flatnonzero(np.abs(standardized) > OUTLIER)
     expected = 6.3e-5 * result.design.n

@@ -224,7 +224,7 @@ def touched_columns(
     widths = [max(len(touched[g]) for g in layer) for layer in layers]
     union = np.unique(np.concatenate(touched))
     kept = len(union) < sum(widths) and len(union) * gram.q * (2 if products else 1) <= KEPT_CELLS
-    if not system.exact:
+    if system.factorization is None:
         refuse_many_groups(len(touched), len(union) if kept else sum(widths))
     if kept:
         yield from _from_kept(system, templates, touched, union, products)

@@ -89,7 +89,7 @@ def group_influence(result: FitResult, codes: IntArray, m: int, *, theta: bool =
     engine = result.engine
     xp, criterion = engine.crossproducts, result.criterion_type
     with engine.locked() as pls:
-        if not pls.system.exact:
+        if pls.system.factorization is None:
             refuse_many_groups(m, touched_levels(result.design, codes))
     design = with_centred_terms(result.design, xp.centres)
     residuals = result.design.y - result.linear_predictor

@@ -19,9 +19,10 @@ from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.data.tables.codes import chunks
 from sparselmm.inference.predict.error_variance import InverseEntries, prediction_errors
 from sparselmm.inference.predict.new_rows import design_rows
-from sparselmm.likelihood.pls import Engine, PenalizedLeastSquares, PLSSolution
+from sparselmm.likelihood.engine import Engine
+from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, apply_factor
-from sparselmm.linalg.exact.selected import Pairs
+from sparselmm.linalg.protocol import Pairs
 from sparselmm.statistics.crossproducts import FixedTransform, with_centred_terms
 
 
@@ -62,8 +63,8 @@ def row_geometry(design: Design, engine: Engine, par: FloatArray) -> RowGeometry
     design = with_centred_terms(design, xp.centres)
     with engine.locked() as pls:
         solution = pls.solve(par)
-        if pls.system.exact:
-            hat = row_forms(design, xp.gram, pls.system.covariance_pairs())
+        if pls.system.factorization is not None:
+            hat = row_forms(design, xp.gram, pls.system.factorization.covariance_pairs())
         else:
             hat = InverseEntries(prediction_errors(engine, par)).quadratic(parts, design.n)
         pls.factor(solution.templates)

@@ -16,7 +16,6 @@ from sparselmm.inference.predict.error_variance import DIRECT_ROWS, InverseEntri
 from sparselmm.inference.predict.solution_limit import refuse_many
 from sparselmm.inference.sizes import BATCH_CELLS
 from sparselmm.linalg.blocks import apply_factor
-from sparselmm.linalg.protocol import approximate
 
 Levels = Mapping[str, Sequence[object] | None]
 
@@ -147,7 +146,7 @@ def label_covariances(
     """
     entries, wanted = InverseEntries(joint), chosen or [None] * len(groups)
     with joint.open() as system:
-        drawn = approximate(system)
+        drawn = system.monte_carlo
     if drawn is not None:
         return [_approximate(joint, entries, sigma, g, levels) for g, levels in zip(groups, wanted)]
     whole: list[FloatArray] | None = None
@@ -178,7 +177,7 @@ def _approximate(
     if levels is not None:
         return _solved(joint, entries, sigma, group, levels)
     with joint.open() as system:
-        drawn = approximate(system)
+        drawn = system.monte_carlo
         assert drawn is not None
         found = drawn.level_covariances(tuple(group), tuple(sigma * joint.factors[t] for t in group))
     if found is None:

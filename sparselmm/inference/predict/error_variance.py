@@ -22,14 +22,16 @@ from scipy.linalg import solve_triangular
 from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.inference.predict.solution_limit import refuse_many
 from sparselmm.inference.sizes import BATCH_CELLS, CACHE_CELLS, ITERATED_COLUMNS
-from sparselmm.likelihood.pls import Engine
+from sparselmm.likelihood.engine import Engine
 from sparselmm.linalg.blocks import BlockGram, apply_factor
-from sparselmm.linalg.protocol import PenalizedSystem
+from sparselmm.linalg.protocol import PenalizedSystem, factorization_of
 from sparselmm.statistics.crossproducts import FixedTransform
 
 DIRECT_SHARE, DIRECT_ROWS = 0.25, 500
 
 Open = Callable[[], AbstractContextManager[PenalizedSystem]]
+
+ALL_PAIRS = "this needs the covariances of all levels that occur together, from a factor of M"
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class InverseEntries:
         """Return the blocks of ΛM⁻¹Λ' in the pattern of Z'WZ, aligned with ``gram.pairs``."""
         if self._pairs is None:
             with self._joint.open() as system:
-                self._pairs = system.covariance_pairs()
+                self._pairs = factorization_of(system, ALL_PAIRS).covariance_pairs()
         return self._pairs
 
     def equal_levels(self, t: int, s: int) -> FloatArray:
@@ -169,8 +171,8 @@ class InverseEntries:
         few = n <= min(DIRECT_SHARE * self._gram.q, DIRECT_ROWS)
         if not few:
             with self._joint.open() as system:
-                exact = system.exact
-            if not exact:
+                factored = system.factorization is not None
+            if not factored:
                 return self._by_touched(parts, n)
         if few or any(isinstance(part, MatrixPart) for part in parts):
             return self._forms(self._rows(parts, n))
@@ -201,7 +203,7 @@ class InverseEntries:
     def _batch(self, system: PenalizedSystem) -> int:
         """Return how many right-hand sides to solve for at once; iterations are quickest on a few."""
         step = max(1, BATCH_CELLS // self._gram.q)
-        return step if system.exact else min(step, ITERATED_COLUMNS)
+        return step if system.factorization is not None else min(step, ITERATED_COLUMNS)
 
     def _by_touched(self, parts: Sequence[Part | None], n: int) -> FloatArray:
         """Return the same by one right-hand side per row or per column that some row touches, if they are few."""

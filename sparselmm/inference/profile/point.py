@@ -18,7 +18,7 @@ less sharp by that, values and slopes do not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class HeldDeviance:
         self, pls: PenalizedLeastSquares, criterion: Criterion, charts: tuple[Chart, ...], target: Target
     ) -> None:
         self.map = ChartMap(pls.parameters.structures, charts)
-        self.pls = PenalizedLeastSquares(pls.crossproducts, self.map, pls.system)
+        self.pls = replace(pls, parameters=self.map)
         self.criterion = criterion
         self.target = target
         xp = pls.crossproducts
@@ -112,7 +112,7 @@ class HeldDeviance:
 
     def calibrate(self, z: FloatArray, c: float) -> None:
         """Find the traces of an approximate system at the estimate, for use elsewhere."""
-        if self.pls.system.exact:
+        if self.pls.system.monte_carlo is None:
             return
         n = len(self.full(z, c))
         traces, observed = np.zeros((n, n)), np.zeros((n, n))

@@ -24,8 +24,8 @@ import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import BackendError, NumericalError
-from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
-from sparselmm.linalg.exact.selected import SMALL, Pairs, diagonal_from_factor, pairs_from_factor, pairs_from_full
+from sparselmm.linalg.blocks import BlockGram, Templates, same_templates, scale_blocks
+from sparselmm.linalg.exact.selected import SMALL, diagonal_from_factor, pairs_from_factor, pairs_from_full
 from sparselmm.linalg.exact.traces import Direction, traces_by_columns
 from sparselmm.linalg.inverse_blocks import (
     NEARLY_SINGULAR,
@@ -34,6 +34,9 @@ from sparselmm.linalg.inverse_blocks import (
     information_from_inverse,
     relative_diagonal,
 )
+from sparselmm.linalg.iterative.control import Effort
+from sparselmm.linalg.machine import TRACE_RATE
+from sparselmm.linalg.protocol import Pairs
 
 INSTALL_HELP = (
     "CHOLMOD is not available: scikit-sparse could not be imported ({error}). Install SuiteSparse and then "
@@ -195,7 +198,7 @@ class CholmodSystem:
     """Sparse Cholesky factorisation of the whole of M with a fill-reducing order."""
 
     name = "cholmod"
-    exact = True
+    monte_carlo = None
 
     def __init__(self, gram: BlockGram) -> None:
         self.gram = gram
@@ -206,7 +209,21 @@ class CholmodSystem:
         self.flops = 1000.0 * len(self._M.data)  # a guess: the factor's size is not known before it is made
         self._adapter = _adapter()(self._M)
 
-    def refactor(self, templates: Templates) -> None:
+    @property
+    def factorization(self) -> CholmodSystem:
+        """Itself: the factor is there."""
+        return self
+
+    @property
+    def blas_flops(self) -> float:
+        """Operations that BLAS may spread over threads."""
+        return self.flops
+
+    def holds(self, templates: Templates, effort: Effort | None = None) -> bool:
+        """Return whether M is factored for these templates."""
+        return same_templates(self.templates, templates)
+
+    def refactor(self, templates: Templates, effort: Effort | None = None) -> None:
         """Factor M for the k×k templates of the terms."""
         self.templates = ()
         start = 0
@@ -266,10 +283,10 @@ class CholmodSystem:
         """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j) for changes of Ω of single terms, (n, n)."""
         return traces_by_columns(self, directions)
 
-    def trace_flops(self) -> float:
-        """Return a rough count of the operations of `trace_products`: solves with every place of a column."""
+    def trace_seconds(self) -> float:
+        """Return roughly the time that `trace_products` takes: solves with every place of a column."""
         sizes = [np.bincount(component).max() * k for component, k in zip(self.gram.components, self.gram.k)]
-        return float(sum(sizes)) * (40.0 * len(self._M.data) + 20.0 * self.gram.q)
+        return float(sum(sizes)) * (40.0 * len(self._M.data) + 20.0 * self.gram.q) / TRACE_RATE
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         """Return sparse L and the permutation P with L L' = M[P][:, P]."""

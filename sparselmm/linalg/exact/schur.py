@@ -15,7 +15,7 @@ from scipy.linalg import lapack
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.exceptions import NumericalError
-from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.blocks import BlockGram, Templates, same_templates
 from sparselmm.linalg.exact.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.exact.elimination import (
     cross_block,
@@ -24,7 +24,7 @@ from sparselmm.linalg.exact.elimination import (
     eliminated_blocks,
 )
 from sparselmm.linalg.exact.sandwich import Sandwich
-from sparselmm.linalg.exact.selected import EliminatedLevels, Pairs
+from sparselmm.linalg.exact.selected import EliminatedLevels
 from sparselmm.linalg.exact.traces import Direction, Eliminated
 from sparselmm.linalg.inverse_blocks import (
     NEARLY_SINGULAR,
@@ -33,6 +33,9 @@ from sparselmm.linalg.inverse_blocks import (
     information_from_inverse,
     relative_diagonal,
 )
+from sparselmm.linalg.iterative.control import Effort
+from sparselmm.linalg.machine import TRACE_RATE
+from sparselmm.linalg.protocol import Pairs
 
 REGULAR = 1e8
 
@@ -41,7 +44,7 @@ class SchurSystem:
     """Eliminates one set of K×K blocks and factors the dense rest."""
 
     name = "schur"
-    exact = True
+    monte_carlo = None
 
     def __init__(self, gram: BlockGram) -> None:
         self.gram = gram
@@ -77,7 +80,21 @@ class SchurSystem:
             self.flops += 2.0 * self._sandwich.work
         self._logdet = 0.0
 
-    def refactor(self, templates: Templates) -> None:
+    @property
+    def factorization(self) -> SchurSystem:
+        """Itself: the factor is there."""
+        return self
+
+    @property
+    def blas_flops(self) -> float:
+        """Operations that BLAS may spread over threads."""
+        return self.flops
+
+    def holds(self, templates: Templates, effort: Effort | None = None) -> bool:
+        """Return whether M is factored for these templates."""
+        return same_templates(self.templates, templates)
+
+    def refactor(self, templates: Templates, effort: Effort | None = None) -> None:
         """Factor M for the k×k templates of the terms."""
         self.templates = ()
         T1 = _block_diagonal([templates[t] for t in self._first])
@@ -288,9 +305,9 @@ class SchurSystem:
         _mirror_upper(inverse)
         return np.asarray(inverse)
 
-    def trace_flops(self) -> float:
-        """Return a rough count of the operations of `trace_products`: a few dense products of the complement."""
-        return 20.0 * self.flops
+    def trace_seconds(self) -> float:
+        """Return roughly the time that `trace_products` takes: a few dense products of the complement."""
+        return 20.0 * self.flops / TRACE_RATE
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:
         """Return sparse L and the permutation P with L L' = M[P][:, P]."""

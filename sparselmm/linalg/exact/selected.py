@@ -14,9 +14,7 @@ from scipy.linalg import lapack
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
-
-Pairs = dict[tuple[int, int], FloatArray]
-"""Blocks aligned with ``BlockGram.pairs``: (nb, k_row, k_col) for each pair of terms."""
+from sparselmm.linalg.protocol import Pairs
 
 SMALL = 400
 PLAIN_WORK = 5e6

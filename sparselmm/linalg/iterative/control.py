@@ -1,9 +1,10 @@
-"""How much effort the iterative solver may spend."""
+"""How much effort the iterative solver may spend, and how much an evaluation does."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
 
 
@@ -48,3 +49,25 @@ class IterativeControl:
             raise ParameterError("max_probes and max_deflation must not be below probes and deflation")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ParameterError(f"seed must be a non-negative integer, not {self.seed!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Effort:
+    """What an evaluation does.
+
+    Attributes
+    ----------
+    directions : (q, k) array
+        Treated exactly.
+    probes : int
+        Random vectors.
+    order : int
+        Powers of S whose traces are known: 1, or 2 with the sum of squares.
+    grown : bool
+        Whether all this was made to suffice.
+    """
+
+    directions: FloatArray
+    probes: int
+    order: int = 1
+    grown: bool = False

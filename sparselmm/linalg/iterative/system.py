@@ -9,20 +9,18 @@ Meyer et al. 2021). The probes z are the same for every θ, so that the criterio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import replace
 
 import numpy as np
-import scipy.sparse as sp
 
-from sparselmm._typing import AnyArray, FloatArray, IntArray
-from sparselmm.exceptions import NumericalError, ParameterError, UnsupportedError
+from sparselmm._typing import AnyArray, FloatArray
+from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.linalg.audit.dense import audit_cost, exact_logdet
 from sparselmm.linalg.audit.report import AuditCost, LevelCovariances, MonteCarlo
-from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.blocks import BlockGram, Templates, same_templates
 from sparselmm.linalg.inverse_blocks import grouped_products
 from sparselmm.linalg.iterative.border import Border
-from sparselmm.linalg.iterative.control import IterativeControl
+from sparselmm.linalg.iterative.control import Effort, IterativeControl
 from sparselmm.linalg.iterative.deflation import Deflation, krylov
 from sparselmm.linalg.iterative.information import Batch, Information, information
 from sparselmm.linalg.iterative.lanczos import lanczos
@@ -32,6 +30,7 @@ from sparselmm.linalg.iterative.operator import ReducedSystem
 from sparselmm.linalg.iterative.second import cost_in_probes, sum_of_squares
 from sparselmm.linalg.iterative.solve import RELATIVE, Solved, conjugate_gradients
 from sparselmm.linalg.iterative.traces import traces_by_differences
+from sparselmm.linalg.machine import ITERATIVE_TRACE_RATE
 
 WIDTH = 16
 SINGLE_CELLS = 2_000_000  # designs with fewer cells are worked on in double precision throughout
@@ -45,33 +44,12 @@ SHRINKAGE = 3.0  # values that the bound of the variance counts for
 ENOUGH = 1.2  # more probes than the estimated variance asks for
 
 
-@dataclass(frozen=True)
-class Effort:
-    """What an evaluation does.
-
-    Attributes
-    ----------
-    directions : (q, k) array
-        Treated exactly.
-    probes : int
-        Random vectors.
-    order : int
-        Powers of S whose traces are known: 1, or 2 with the sum of squares.
-    grown : bool
-        Whether all this was made to suffice.
-    """
-
-    directions: FloatArray
-    probes: int
-    order: int = 1
-    grown: bool = False
-
-
 class IterativeSystem:
     """Eliminates one group of terms exactly and treats the rest by deflation, probes and iterations."""
 
     name = "iterative"
-    exact = False
+    factorization = None
+    blas_flops = 0.0
 
     def __init__(self, gram: BlockGram, control: IterativeControl | None = None) -> None:
         self.gram = gram
@@ -89,45 +67,55 @@ class IterativeSystem:
         self.templates: Templates = ()
         self._probes: dict[int, AnyArray] = {}
         self._effort: Effort | None = None
+        self._asked: Effort | None = None
 
-    def adapt(self, templates: Templates, *, grow: bool = True, more: float = 1.0) -> None:
-        """Choose deflation and probes for these templates; ``grow`` until the standard error is as wanted.
+    @property
+    def monte_carlo(self) -> IterativeSystem:
+        """Itself: values have a Monte Carlo error."""
+        return self
 
-        ``more`` asks for so many times the probes there are, where the derivatives need them.
+    def adapt(
+        self, templates: Templates, effort: Effort | None = None, *, grow: bool = True, more: float = 1.0
+    ) -> Effort:
+        """Return deflation and probes for these templates; ``grow`` until the standard error is as wanted.
+
+        ``more`` asks for so many times the probes of ``effort``, where the derivatives need them.
         """
-        least = 0.0 if self._effort is None else more * self._effort.probes
+        least = 0.0 if effort is None else more * effort.probes
         reduced = ReducedSystem(self.layout, templates)
         k = min(self.control.deflation, reduced.q2)
-        self._try(templates, reduced, k, 1, (QUIET * self.control.standard_error) ** 2)
+        noise = (QUIET * self.control.standard_error) ** 2
+        first = self._try(templates, reduced, k, 1, noise)
         if not grow:
-            return
+            return first
         if self._wanted_probes() > self.control.probes + cost_in_probes(self.layout):
-            self._try(templates, reduced, k, 2, (QUIET * self.control.standard_error) ** 2)
-        best, wanted = self._deflated_enough(templates, reduced, k, least)
+            first = self._try(templates, reduced, k, 2, noise)
+        best, wanted = self._deflated_enough(templates, reduced, first, k, least)
         probes = best.probes
         while probes < self.control.max_probes and (wanted > probes or self._effort is not best):
             probes = min(-(-int(wanted) // WIDTH) * WIDTH, self.control.max_probes)
-            best = self._effort = replace(best, probes=probes)
-            self.refactor(templates)
+            best = replace(best, probes=probes)
+            self.refactor(templates, best)
             wanted = self._wanted_probes()
-        refused = self._effort is not best
-        self._effort = replace(best, grown=True)
-        if refused:  # the last trial, and no more probes may be drawn
-            self.refactor(templates)
+        grown = replace(best, grown=True)
+        if self._effort is best:
+            self._effort = self._asked = grown
+        else:  # the last trial was refused, and no more probes may be drawn
+            self.refactor(templates, grown)
+        return grown
 
     def _try(self, templates: Templates, reduced: ReducedSystem, k: int, order: int, noise: float) -> Effort:
         """Evaluate with up to k directions; ``noise`` is the variance of the mean that known ones may leave."""
         directions = self._directions(reduced, k, order, self.control.probes * noise)
-        self._effort = Effort(directions, self.control.probes, order)
-        self.refactor(templates)
-        return self._effort
+        effort = Effort(directions, self.control.probes, order)
+        self.refactor(templates, effort)
+        return effort
 
     def _deflated_enough(
-        self, templates: Templates, reduced: ReducedSystem, k: int, least: float
+        self, templates: Templates, reduced: ReducedSystem, first: Effort, k: int, least: float
     ) -> tuple[Effort, float]:
         """Return the effort with the directions that make it cheapest, and the probes it wants."""
-        assert self._effort is not None
-        best, wanted = self._effort, max(self._wanted_probes(), least)
+        best, wanted = first, max(self._wanted_probes(), least)
         k = k if best.directions.shape[1] < k else 2 * k
         while wanted > self.control.probes and k <= min(self.control.max_deflation, reduced.q2 // 2):
             tried = self._try(templates, reduced, k, best.order, 0.0)
@@ -166,13 +154,21 @@ class IterativeSystem:
             self._probes[i] = rng.integers(0, 2, size=(q2, WIDTH), dtype=np.int8) * np.int8(2) - np.int8(1)
         return self._probes[i]
 
-    def refactor(self, templates: Templates) -> None:
-        """Find log|M| and what the derivatives need, for the k×k templates of the terms."""
-        if self._effort is None:
-            return self.adapt(templates)
+    def holds(self, templates: Templates, effort: Effort | None = None) -> bool:
+        """Return whether the last evaluation was at these templates with this effort."""
+        return effort is self._asked and same_templates(self.templates, templates)
+
+    def refactor(self, templates: Templates, effort: Effort | None = None) -> None:
+        """Find log|M| and what the derivatives need, for the k×k templates of the terms.
+
+        Without an effort one is chosen for the templates.
+        """
+        if effort is None:
+            self.adapt(templates)
+            self._asked = None
+            return
         self.templates = ()
         reduced = ReducedSystem(self.layout, templates)
-        effort = self._effort
         self._reduced, self._order = reduced, effort.order
         self._memo: tuple[FloatArray, FloatArray] | None = None
         self._found: Information | None = None
@@ -185,7 +181,7 @@ class IterativeSystem:
         if not (np.isfinite(reduced.logdet) and np.all(np.isfinite(self.samples))):
             raise NumericalError("the log-determinant of the penalized system is not finite")
         self._logdet: float | None = None
-        self.templates = templates
+        self.templates, self._effort, self._asked = templates, effort, effort
 
     def _deflated(self, Q: FloatArray) -> list[Batch]:
         return [
@@ -211,18 +207,8 @@ class IterativeSystem:
         return Batch(B, found.X, U, Y, found.forms, found.tridiagonals, random)
 
     @property
-    def effort(self) -> Effort | None:
-        """Directions and probes in use; None before `adapt`."""
-        return self._effort
-
-    def use(self, effort: object) -> None:
-        """Work with an effort found before, or with None: the next templates choose it anew."""
-        if effort is not self._effort:
-            self._effort, self.templates = cast(Effort | None, effort), ()
-
-    @property
     def exhausted(self) -> bool:
-        """Whether the effort was grown as far as it may be."""
+        """Whether the effort in use was grown as far as it may be."""
         effort = self._effort
         return effort is not None and effort.grown and effort.probes >= self.control.max_probes
 
@@ -326,28 +312,17 @@ class IterativeSystem:
 
     def trace_products(self, directions: Sequence[tuple[int, FloatArray]]) -> FloatArray:
         """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j) by differences of `information_sums` along Ω + hB, same probes."""
-        return traces_by_differences(self, directions)
+        return traces_by_differences(self, self._effort, directions)
 
-    def trace_flops(self) -> float:
-        """Return a rough count of the operations of `trace_products`."""
-        return 6.0 * self.flops * sum(k * (k + 1) // 2 for k in self.gram.k)
-
-    def covariance_pairs(self) -> dict[tuple[int, int], FloatArray]:
-        """Refuse: the covariances of all pairs of levels are not known without a factor."""
-        raise UnsupportedError(
-            "this needs the covariance of every pair of levels that occur together, which the iterative solver does "
-            "not have; ask for chosen rows or levels, or fit with solver='schur' or 'cholmod' if the design allows"
-        )
-
-    def factor(self) -> tuple[sp.csc_array, IntArray]:
-        """Refuse: there is no factor."""
-        raise UnsupportedError("the iterative solver makes no Cholesky factor; use solver='schur' or 'cholmod'")
+    def trace_seconds(self) -> float:
+        """Return roughly the time that `trace_products` takes."""
+        return 6.0 * self.flops * sum(k * (k + 1) // 2 for k in self.gram.k) / ITERATIVE_TRACE_RATE
 
     def information_samples(self) -> tuple[FloatArray, ...]:
         """Return what each probe says of the uncertain part of `information_sums`, (probes, k, k) per term."""
         return self._information().samples
 
-    def monte_carlo(self) -> MonteCarlo:
+    def report(self) -> MonteCarlo:
         """Return what is known of the error of log|M|."""
         random = [b for b in self._batches if b.random]
         gaps = [np.abs(b.forms - b.tridiagonals.lower_forms(self._reduced.smallest)).mean() for b in random]

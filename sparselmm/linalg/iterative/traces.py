@@ -9,6 +9,7 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.linalg.blocks import BlockGram, Templates
+from sparselmm.linalg.iterative.control import Effort
 
 STEP = 1e-3
 
@@ -19,7 +20,7 @@ class Differentiable(Protocol):
     gram: BlockGram
     templates: Templates
 
-    def refactor(self, templates: Templates) -> None:
+    def refactor(self, templates: Templates, effort: Effort | None = None) -> None:
         """Move to other templates."""
         ...
 
@@ -28,7 +29,9 @@ class Differentiable(Protocol):
         ...
 
 
-def traces_by_differences(system: Differentiable, directions: Sequence[tuple[int, FloatArray]]) -> FloatArray:
+def traces_by_differences(
+    system: Differentiable, effort: Effort | None, directions: Sequence[tuple[int, FloatArray]]
+) -> FloatArray:
     """Return tr(Z'V⁻¹Z B_i Z'V⁻¹Z B_j), (n, n), for directions (term, (k, k) change of its Ω).
 
     As d(Z'V⁻¹Z) = -Z'V⁻¹Z B Z'V⁻¹Z along B, each trace is the change of a sum of diagonal blocks. The
@@ -42,9 +45,9 @@ def traces_by_differences(system: Differentiable, directions: Sequence[tuple[int
         for t in sorted({t for t, _ in directions}):
             for i in range(len(templates[t])):
                 for j in range(i + 1):
-                    slopes[t, i, j] = _slope(system, templates, here, t, i, j)
+                    slopes[t, i, j] = _slope(system, templates, effort, here, t, i, j)
     finally:
-        system.refactor(templates)
+        system.refactor(templates, effort)
     out = np.zeros((len(directions), len(directions)))
     for x, (t, B) in enumerate(directions):
         change = _combined(slopes, t, B)
@@ -54,14 +57,20 @@ def traces_by_differences(system: Differentiable, directions: Sequence[tuple[int
 
 
 def _slope(
-    system: Differentiable, templates: Templates, here: tuple[FloatArray, ...], t: int, i: int, j: int
+    system: Differentiable,
+    templates: Templates,
+    effort: Effort | None,
+    here: tuple[FloatArray, ...],
+    t: int,
+    i: int,
+    j: int,
 ) -> list[FloatArray]:
     """Return the derivative of all sums along vv', v = scaled e_i + e_j (i ≠ j) or e_i."""
     v, size = _direction(system, here, t, i, j)
     found = []
     for step in (size, 2.0 * size):
         T = _root_near(templates[t], templates[t] @ templates[t].T + step * np.outer(v, v))
-        system.refactor(tuple(T if s == t else x for s, x in enumerate(templates)))
+        system.refactor(tuple(T if s == t else x for s, x in enumerate(templates)), effort)
         found.append(system.information_sums())
     return [(4.0 * a - b - 3.0 * c) / (2.0 * size) for a, b, c in zip(found[0], found[1], here)]
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import select
+import signal
+import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +15,8 @@ import pytest
 from sparselmm import LinearMixedModel
 from sparselmm.exceptions import NumericalError, ParameterError
 from sparselmm.likelihood.criterion import REML
+from sparselmm.linalg import SYSTEMS
+from sparselmm.linalg.threads import blas_threads
 
 
 def engine(seed=0, p=2):
@@ -77,7 +84,7 @@ class TestEngine:
     def test_is_built_once(self):
         e = engine()
         with e.locked() as a, e.locked() as b:
-            assert a is b
+            assert a.system is b.system
 
     def test_pickles_without_its_factor(self):
         e = engine()
@@ -107,3 +114,82 @@ class TestEngine:
         assert first != second
         assert (value(model.problem.engine), value(other.engine)) == (first, second)
         assert value(e) not in (first, second)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are a matter of POSIX")
+class TestForks:
+    """A child that was forked while another thread evaluates has neither its lock nor its half-made factor."""
+
+    @staticmethod
+    def answer_of_child(question, seconds=60.0):
+        """Return what a forked child answers, a number, or None if it does not within the time."""
+        out, inlet = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads: that is the point
+            child = os.fork()
+        if child == 0:
+            try:
+                os.write(inlet, repr(float(question())).encode())
+            finally:
+                os._exit(0)
+        os.close(inlet)
+        ready, _, _ = select.select([out], [], [], seconds)
+        text = os.read(out, 100).decode() if ready else ""
+        os.close(out)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return float(text) if text else None
+
+    @staticmethod
+    def while_held(hold, act):
+        """Return what ``act`` finds while another thread is inside the context manager."""
+        inside, done = threading.Event(), threading.Event()
+
+        def work():
+            with hold:
+                inside.set()
+                done.wait(120.0)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            assert inside.wait(60.0)
+            return act()
+        finally:
+            done.set()
+            thread.join()
+
+    @pytest.mark.parametrize("solver", [*SYSTEMS, "iterative"])
+    def test_a_child_evaluates_while_another_thread_of_its_parent_does(self, solver):
+        rng = np.random.default_rng(0)
+        groups = [(rng.permutation(np.arange(400) % m), None, f"g{m}") for m in (120, 90)]
+        model = LinearMixedModel.from_arrays(rng.standard_normal(400), np.ones((400, 1)), groups, solver=solver)
+        fit = model.at([0.5, 0.7])
+
+        def evaluate():
+            return fit.evaluate(fit.theta * 1.1)
+
+        expected = evaluate()
+
+        def half_factored():
+            with fit.problem.engine.locked() as pls:
+                pls.system.templates = ()  # as inside a factorisation
+            return self.answer_of_child(evaluate)
+
+        with fit.problem.engine.locked() as pls:
+            parent = pls.system
+        found = self.while_held(fit.problem.engine.locked(), lambda: self.answer_of_child(evaluate))
+        assert found == expected
+        assert half_factored() == expected
+        with fit.problem.engine.locked() as pls:
+            assert pls.system is parent  # the parent keeps what it has
+        assert evaluate() == expected
+
+    def test_a_child_sets_its_threads_while_another_thread_of_its_parent_does(self):
+        model = engine()
+
+        def fit():
+            with blas_threads(0.0), model.locked() as pls:
+                return pls.value(pls.solve(np.array([0.7])), REML)
+
+        assert self.while_held(blas_threads(0.0), lambda: self.answer_of_child(fit)) == fit()
