@@ -94,7 +94,10 @@ class Engine:
             yield PenalizedLeastSquares(self.crossproducts, self.parameters, system, self.effort)
 
     def with_response(self, crossproducts: CrossProducts) -> Engine:
-        """Return an engine for another response, or other fixed effects, that shares the workspace and the effort."""
+        """Return an engine for another response, fixed effects or weights that shares the workspace and the effort.
+
+        Z'WZ must have one pattern.
+        """
         return replace(self, crossproducts=crossproducts)
 
     def with_effort(self, effort: Effort | None) -> Engine:

@@ -71,7 +71,12 @@ class PenalizedLeastSquares:
     effort: Effort | None = None
 
     def factor(self, templates: Templates) -> None:
-        """Factor M for the templates, unless the system holds just this factor."""
+        """Factor M for the templates, unless the system holds just this factor.
+
+        The system takes the Z'WZ of these cross-products first, if it worked for other weights.
+        """
+        if self.system.gram is not self.crossproducts.gram:
+            self.system.update(self.crossproducts.gram)
         if not self.system.holds(templates, self.effort):
             self.system.refactor(templates, self.effort)
 

@@ -6,8 +6,8 @@ k_t×k_s blocks, one for each pair of levels that occur together in a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -44,8 +44,35 @@ class BlockPairs:
     @cached_property
     def is_block_diagonal(self) -> bool:
         """Whether every block joins a level with itself."""
+        if self.rows is self.cols:
+            return True
         head = slice(HEAD)
         return np.array_equal(self.rows[head], self.cols[head]) and np.array_equal(self.rows, self.cols)
+
+    def with_values(self, values: FloatArray) -> BlockPairs:
+        """Return other blocks in the same places."""
+        if values.shape != self.values.shape:
+            raise ValueError(f"blocks of shape {values.shape} do not fit into the places of {self.values.shape}")
+        return BlockPairs(self.rows, self.cols, values)
+
+    def same_places(self, other: BlockPairs) -> bool:
+        """Return whether other blocks lie in the same places and have the same size."""
+        if self.values.shape != other.values.shape:
+            return False
+        ends = ((self.rows, other.rows), (self.cols, other.cols))
+        return all(x is y or np.array_equal(x, y) for x, y in ends)
+
+    def places(self, rows: IntArray, cols: IntArray) -> IntArray:
+        """Return the positions of the blocks (row, col), (n,); all of them must be stored."""
+        complete = self.is_block_diagonal and len(self.rows) > 0 and len(self.rows) == int(self.rows[-1]) + 1
+        if complete and (rows is cols or np.array_equal(rows, cols)):
+            return rows
+        width = 1 + max(int(self.cols.max(initial=0)), int(cols.max(initial=0)))
+        known, wanted = self.keys(width), rows.astype(np.int64) * width + cols
+        out: IntArray = np.searchsorted(known, wanted)
+        if len(wanted) and (not len(known) or np.any(known[np.minimum(out, len(known) - 1)] != wanted)):
+            raise ValueError("a pair of levels of these rows is not in the pattern of the cross-products")
+        return out
 
     def keys(self, width: int) -> IntArray:
         """Return ``row * width + col`` as int64, (nb,), increasing for a width above all columns."""
@@ -95,6 +122,27 @@ class BlockGram:
         """Columns of Z."""
         return int(self.offsets[-1])
 
+    def with_values(self, values: Mapping[tuple[int, int], FloatArray]) -> BlockGram:
+        """Return a matrix of the same pattern with other numbers, aligned with ``pairs``.
+
+        What was found of the pattern is not found again.
+        """
+        out = replace(self, pairs={key: pair.with_values(values[key]) for key, pair in self.pairs.items()})
+        known = self.__dict__
+        out.__dict__.update({name: known[name] for name in ("offsets", "components") if name in known})
+        if "_crosses" in known:
+            out.__dict__["_crosses"] = {
+                (i, j): block.with_values(out.pairs[i, j].rows, out.pairs[i, j].cols, out.pairs[i, j].values)
+                for (i, j), block in self._crosses.items()
+            }
+        return out
+
+    def refuse_other_pattern(self, other: BlockGram) -> None:
+        """Raise an error unless another matrix has this pattern."""
+        same = self.m == other.m and self.k == other.k and self.pairs.keys() == other.pairs.keys()
+        if not (same and all(pair.same_places(other.pairs[key]) for key, pair in self.pairs.items())):
+            raise ValueError("the numbers of Z'WZ can be changed only within its pattern: these have another one")
+
     def diagonal(self, t: int) -> FloatArray:
         """Return the (m, k, k) diagonal blocks of term t."""
         pair = self.pairs[t, t]
@@ -111,6 +159,10 @@ class BlockGram:
     def cross(self, i: int, j: int) -> CrossBlock:
         """Return the block of two terms, i > j, ready for products; those with many cells are made once."""
         return self._crosses[i, j] if (i, j) in self._crosses else self._cross(i, j)
+
+    def made_cross(self, i: int, j: int) -> CrossBlock | None:
+        """Return the block of two terms with many cells if it was made, with the numbers of this matrix."""
+        return self._crosses[i, j] if "_crosses" in self.__dict__ and (i, j) in self._crosses else None
 
     def _cross(self, i: int, j: int) -> CrossBlock:
         pair = self.pairs[i, j]

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -78,6 +79,12 @@ def _stored_values(values: FloatArray) -> AnyArray | None:
     return values.astype(np.float32) if exact else values
 
 
+def _both_ways(values: FloatArray) -> tuple[AnyArray | None, AnyArray | None]:
+    """Return the stored values and their transposes."""
+    stored = _stored_values(values)
+    return stored, None if stored is None else stored.transpose(0, 2, 1)
+
+
 def _holds(values: FloatArray, condition: Callable[[FloatArray], AnyArray], step: int = 1 << 18) -> bool:
     """Return whether the condition holds for all the values, looked at in pieces."""
     if not any(values.strides):
@@ -114,11 +121,22 @@ class TiledPattern:
         where = (outs, ins, self.tile, m_out, self.ptr)
         kernels.count_cells(*where)
         kernels.place_cells(*where, self.idx)
+        self._place(outs, ins, values)
+        self._chunks = self._equal_chunks()
+
+    def _place(self, outs: IntArray, ins: IntArray, values: AnyArray | None) -> None:
+        from sparselmm.linalg.kernels import products as kernels
+
         self.ones, self.values = values is None, NO_VALUES
         if values is not None:
-            self.values = np.empty((nb, self.k_out, self.k_in), dtype=values.dtype)
-            kernels.place_values(*where, values, self.values)
-        self._chunks = self._equal_chunks()
+            self.values = np.empty((len(outs), self.k_out, self.k_in), dtype=values.dtype)
+            kernels.place_values(outs, ins, self.tile, self.m_out, self.ptr, values, self.values)
+
+    def with_values(self, outs: IntArray, ins: IntArray, values: AnyArray | None) -> TiledPattern:
+        """Return other values of the same cells."""
+        out = copy(self)
+        out._place(outs, ins, values)
+        return out
 
     def counts(self) -> IntArray:
         """Return the number of cells of each output level, (m_out,)."""
@@ -234,8 +252,7 @@ class CrossBlock:
         self.m_left, self.m_right, self.threads = m_left, m_right, threads
         self.k_left, self.k_right = values.shape[1:]
         rows, cols = np.ascontiguousarray(rows), np.ascontiguousarray(cols)
-        stored = _stored_values(values)
-        turned = None if stored is None else stored.transpose(0, 2, 1)
+        stored, turned = _both_ways(values)
 
         def left() -> None:
             self._left = TiledPattern(rows, cols, stored, m_left, m_right, threads)
@@ -244,7 +261,26 @@ class CrossBlock:
             self._right = TiledPattern(cols, rows, turned, m_right, m_left, threads)
 
         run_jobs([left, right], threads)
-        self.bytes = self._left.bytes + self._right.bytes
+
+    def with_values(self, rows: IntArray, cols: IntArray, values: FloatArray) -> CrossBlock:
+        """Return other values of the same cells, whose pattern is not sorted again."""
+        rows, cols = np.ascontiguousarray(rows), np.ascontiguousarray(cols)
+        stored, turned = _both_ways(values)
+        out = copy(self)
+
+        def left() -> None:
+            out._left = self._left.with_values(rows, cols, stored)
+
+        def right() -> None:
+            out._right = self._right.with_values(cols, rows, turned)
+
+        run_jobs([left, right], self.threads)
+        return out
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory."""
+        return self._left.bytes + self._right.bytes
 
     def counts_left(self) -> IntArray:
         """Return the number of cells of each row, (m_left,)."""

@@ -137,6 +137,16 @@ class PenalizedSystem(Protocol):
         """
         ...
 
+    def update(self, gram: BlockGram) -> None:
+        """Take other numbers of Z'WZ in the same pattern, without a new analysis; factored when next asked.
+
+        Raises
+        ------
+        ValueError
+            For another pattern.
+        """
+        ...
+
     def holds(self, templates: Templates, effort: Effort | None = None) -> bool:
         """Return whether `refactor` was called with just these arguments last, and did not fail."""
         ...

@@ -151,7 +151,7 @@ class CrossProducts:
         ZtWXy = np.zeros((int(offsets[-1]), p + 1))
         XytWXy = np.zeros((p + 1, p + 1))
         for rows in chunks(design.n, CHUNK_ROWS):
-            Xy, WXy = _transformed(design, basis, rows)
+            Xy, WXy = transformed(design, basis, rows)
             XytWXy += Xy.T @ WXy
             for t, term in enumerate(design.terms):
                 add_term_products(term, WXy, rows, ZtWXy[offsets[t] : offsets[t + 1]])
@@ -166,7 +166,7 @@ class CrossProducts:
             XytWXy=frozen(XytWXy),
             n=design.n,
             p=p,
-            sum_log_weights=_sum_log(design.weights),
+            sum_log_weights=sum_of_logs(design.weights),
             basis=basis,
             centres=centres,
         )
@@ -178,14 +178,14 @@ class CrossProducts:
         basis = replace(self.basis, b0=np.zeros(p))
         right = np.zeros(p)
         for rows in chunks(design.n, CHUNK_ROWS):
-            Xy, WXy = _transformed(design, basis, rows)
+            Xy, WXy = transformed(design, basis, rows)
             right += Xy[:, :p].T @ WXy[:, p]
         if p:
             basis = replace(basis, b0=frozen(np.linalg.lstsq(self.XytWXy[:p, :p], right)[0]))
         ZtWXy, XytWXy, Zty = self.ZtWXy.copy(), self.XytWXy.copy(), np.zeros((self.gram.q, 1))
         XytWXy[p], XytWXy[:, p] = 0.0, 0.0
         for rows in chunks(design.n, CHUNK_ROWS):
-            Xy, WXy = _transformed(design, basis, rows)
+            Xy, WXy = transformed(design, basis, rows)
             XytWXy[:, p] += Xy.T @ WXy[:, p]
             for t, term in enumerate(design.terms):
                 a, b = self.gram.offsets[t], self.gram.offsets[t + 1]
@@ -242,7 +242,8 @@ def with_centred_terms(design: Design, centres: tuple[Centre | None, ...]) -> De
     return replace(design, terms=tuple(terms))
 
 
-def _sum_log(weights: FloatArray | None) -> float:
+def sum_of_logs(weights: FloatArray | None) -> float:
+    """Return Σ log w."""
     return 0.0 if weights is None else float(np.sum(np.log(weights)))
 
 
@@ -281,7 +282,7 @@ def pilot_basis(design: Design) -> FixedTransform:
     basis = FixedTransform(position, frozen(centre), frozen(scale), np.zeros(p))
     R = np.zeros((0, p + 1))
     for rows in chunks(design.n, CHUNK_ROWS):
-        Xy, _ = _transformed(design, basis, rows)
+        Xy, _ = transformed(design, basis, rows)
         if design.weights is not None:
             Xy *= np.sqrt(design.weights[rows])[:, None]
         R = triangular_factor(np.vstack([R, Xy]) if len(R) else Xy)
@@ -296,7 +297,7 @@ def _centred(design: Design, rows: slice) -> FloatArray:
     return design.y[rows] if design.offset is None else design.y[rows] - design.offset[rows]
 
 
-def _transformed(design: Design, basis: FixedTransform, rows: slice) -> tuple[FloatArray, FloatArray]:
+def transformed(design: Design, basis: FixedTransform, rows: slice) -> tuple[FloatArray, FloatArray]:
     """Return the transformed [X y] and W[X y] of a chunk of rows, each (c, p + 1)."""
     p = design.p
     Xy = np.empty((rows.stop - rows.start, p + 1))
@@ -309,7 +310,8 @@ def _transformed(design: Design, basis: FixedTransform, rows: slice) -> tuple[Fl
     return Xy, Xy * design.weights[rows, None]
 
 
-def _coded(term: GroupedTerm, rows: slice = slice(None)) -> CodedRows:
+def coded(term: GroupedTerm, rows: slice = slice(None)) -> CodedRows:
+    """Return the rows of a term, a column of ones as None."""
     return CodedRows(term.codes[rows], term.m, None if is_ones_column(term.Z) else term.Z[rows])
 
 
@@ -318,19 +320,19 @@ def add_term_products(term: DesignTerm, WXy: FloatArray, rows: slice, out: Float
     if not isinstance(term, GroupedTerm):
         out += term.matrix[rows].T @ WXy
     elif many(len(term.codes)):
-        add_level_sums(_coded(term, rows), WXy, out.reshape(term.m, term.k, -1))
+        add_level_sums(coded(term, rows), WXy, out.reshape(term.m, term.k, -1))
     else:
-        out += level_sums(_coded(term, rows), WXy).reshape(out.shape)
+        out += level_sums(coded(term, rows), WXy).reshape(out.shape)
 
 
 def _pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | None) -> BlockPairs:
     """Return the blocks of Z_a'W Z_b (lower levels only when a is b)."""
     if not (isinstance(a, GroupedTerm) and isinstance(b, GroupedTerm)):
         return _sparse_pair_products(a, b, weights)
-    left = _coded(a)
+    left = coded(a)
     if a is b or a.codes is b.codes:
-        return level_blocks(left, left if a is b else _coded(b), weights)
-    return cells(left, _coded(b), weights)
+        return level_blocks(left, left if a is b else coded(b), weights)
+    return cells(left, coded(b), weights)
 
 
 def _sparse_pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | None) -> BlockPairs:

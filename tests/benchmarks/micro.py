@@ -2,6 +2,7 @@
 
 ``evaluations``: each solver against the bare LAPACK Cholesky of its dense Schur block.
 ``openmp``: CHOLMOD with and without the OpenMP regions that SuiteSparse 5 opens on tiny supernodes.
+``weights``: other weights in a system that is there, beside an evaluation (CPU time).
 ``threads``: whole fits with 1, 2 and the default number of threads, alone and beside a busy process.
 """
 
@@ -25,6 +26,7 @@ from .designs import DESIGNS
 from .generators import Table
 from .harness import find_peers, run_design, stop_children_when_ended, thread_environment
 from .tables import shown_time
+from .weights import show_weights, weight_costs
 
 FIRST_THREE = ("insteval", "crossed", "ratings")
 
@@ -199,7 +201,7 @@ def thread_table(names: list[str], scale: float, repeats: int, limit: float) -> 
 def main(arguments: list[str] | None = None) -> int:
     """Print one of the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.micro", description=__doc__)
-    parser.add_argument("part", choices=("evaluations", "openmp", "threads"))
+    parser.add_argument("part", choices=("evaluations", "openmp", "weights", "threads"))
     parser.add_argument("--designs", default=",".join(FIRST_THREE))
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=3)
@@ -210,6 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.part == "evaluations":
         print(f"threads: {os.environ.get('OPENBLAS_NUM_THREADS', 'default')}\n")
         print(show_evaluations(evaluation_costs(names, options.scale)))
+    elif options.part == "weights":
+        print(show_weights(weight_costs(names, options.scale, as_frame)))
     elif options.part == "openmp":
         seconds = openmp_costs()
         print(

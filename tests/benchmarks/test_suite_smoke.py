@@ -16,6 +16,7 @@ from .generators import zipf_probabilities
 from .harness import THREAD_VARIABLES, Outcome, find_peers, fixed_columns, run_design, thread_environment
 from .run import run
 from .tables import markdown, summarize, tolerance
+from .weights import show_weights, weight_costs
 
 TINY = 0.004
 
@@ -129,6 +130,13 @@ def test_unknown_names_are_refused() -> None:
 def test_table_of_two_revisions() -> None:
     rows = [{"design": "a", "base": 2.0, "head": 1.0, "ratio": 0.5, "criterion_difference": 0.0}]
     assert "| a | 2.00 s | 1.00 s | 0.50 | 0 |" in compare.table(rows, "b", "h")
+
+
+def test_benchmark_of_weights_runs() -> None:
+    rows = weight_costs(["crossed"], TINY, micro.as_frame)
+    assert [r["solver"] for r in rows] == ["schur", "cholmod"]
+    assert all(r["changed"] > 0.0 for r in rows)
+    assert show_weights(rows).count("\n") == 3
 
 
 def test_micro_benchmarks_run() -> None:

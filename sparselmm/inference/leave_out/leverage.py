@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from sparselmm._typing import FloatArray, IntArray, frozen
+from sparselmm._typing import FloatArray, frozen
 from sparselmm.data.design import Design, GroupedTerm
 from sparselmm.data.tables.codes import chunks
 from sparselmm.inference.predict.error_variance import InverseEntries, prediction_errors
@@ -108,20 +108,12 @@ def row_forms(design: Design, gram: BlockGram, pairs: Pairs) -> FloatArray:
             continue
         times = 1.0 if i == j else 2.0
         for rows in chunks(design.n):
-            at = blocks[_cells(gram.pairs[i, j], a.codes[rows], b.codes[rows])]
+            at = blocks[gram.pairs[i, j].places(a.codes[rows], b.codes[rows])]
             if a.k == b.k == 1:
                 out[rows] += times * at[:, 0, 0] * a.Z[rows, 0] * b.Z[rows, 0]
             else:
                 out[rows] += times * np.einsum("na,nab,nb->n", a.Z[rows], at, b.Z[rows], optimize=True)
     return out
-
-
-def _cells(pair: BlockPairs, rows: IntArray, cols: IntArray) -> IntArray:
-    """Return the positions of the blocks (row, col), which must exist."""
-    if pair.is_block_diagonal and len(pair.rows) == int(pair.rows[-1]) + 1:
-        return rows
-    width = int(pair.cols.max()) + 1
-    return np.searchsorted(pair.keys(width), rows.astype(np.int64) * width + cols)
 
 
 def _sparse_forms(design: Design, pair: BlockPairs, blocks: FloatArray, i: int, j: int) -> FloatArray:

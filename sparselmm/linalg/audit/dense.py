@@ -92,7 +92,7 @@ def scaled_blocks(gram: BlockGram, reduced: ReducedSystem) -> tuple[sp.csr_array
     position[columns] = np.arange(len(columns))
     G = sp.csr_array(sp.block_diag([_block_diagonal(x.values) for x in reduced.G], format="csr"))
     F = batched_lower_solve(reduced.L1, np.broadcast_to(reduced.T1.T, reduced.L1.shape))
-    cross = sp.csr_array(_block_diagonal(F) @ cross_block(gram, layout.first.terms, rest, position) @ G)
+    cross = sp.csr_array(_block_diagonal(F) @ cross_block(gram, layout.first.terms, rest, position)[0] @ G)
     cross.sort_indices()
     within = _within(gram, rest, position, len(columns))
     return cross, sp.csc_array(sp.tril(G.T @ within @ G, format="csc"))

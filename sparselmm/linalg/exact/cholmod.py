@@ -223,6 +223,11 @@ class CholmodSystem:
         """Return whether M is factored for these templates."""
         return same_templates(self.templates, templates)
 
+    def update(self, gram: BlockGram) -> None:
+        """Take other numbers of Z'WZ in the same pattern; nothing is factored until `refactor`."""
+        self.gram.refuse_other_pattern(gram)
+        self.gram, self.templates = gram, ()
+
     def refactor(self, templates: Templates, effort: Effort | None = None) -> None:
         """Factor M for the k×k templates of the terms."""
         self.templates = ()

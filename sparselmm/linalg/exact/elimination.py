@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -42,33 +44,51 @@ def eliminated_blocks(gram: BlockGram, first: Terms) -> FloatArray:
     return D
 
 
-def cross_block(gram: BlockGram, first: Terms, rest: Terms, position: IntArray) -> sp.csr_array:
-    """Return A12, (m*K, q2); ``position`` places each column of Z within its part."""
+def cross_values(gram: BlockGram, first: Terms, rest: Terms) -> FloatArray:
+    """Return the entries between eliminated terms and the rest, pair by pair, after a zero."""
+    pairs = [gram.pairs[max(i, j), min(i, j)] for i in first for j in rest]
+    return np.concatenate([np.zeros(1), *(pair.values.ravel() for pair in pairs)])
+
+
+def cross_block(gram: BlockGram, first: Terms, rest: Terms, position: IntArray) -> tuple[sp.csr_array, IntArray]:
+    """Return A12, (m*K, q2), and where in `cross_values` each of its stored entries comes from.
+
+    ``position`` places each column of Z within its part.
+    """
     K, q2 = sum(gram.k[t] for t in first), int(sum(gram.sizes[t] for t in rest))
-    rows, cols, values = [], [], []
+    rows, cols = [], []
     for i in first:
         for j in rest:
             r, c = gram.element_indices(max(i, j), min(i, j))
             rows.append(position[r if i > j else c])
             cols.append(position[c if i > j else r])
-            values.append(gram.pairs[max(i, j), min(i, j)].values.ravel())
-    if len(first) > 1:  # explicit zeros give the K rows of a level one pattern
+    count = sum(map(len, rows))
+    kind: Any = np.int32 if count < np.iinfo(np.int32).max else np.int64
+    sources = [np.arange(1, count + 1, dtype=kind)]
+    if len(first) > 1:  # explicit zeros give the K rows of a level one pattern; others keep their source
         level, column = np.concatenate(rows) // K, np.concatenate(cols)
         cell = np.unique(level * q2 + column)
         rows += [cell // q2 * K + a for a in range(K)]
         cols += [cell % q2] * K
-        values += [np.zeros(len(cell))] * K
-    coo = sp.coo_array(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))), shape=(gram.m[first[0]] * K, q2)
-    )
-    out = coo.tocsr()
+        sources.append(np.zeros(K * len(cell), dtype=kind))
+    places = (np.concatenate(rows), np.concatenate(cols))
+    out = sp.csr_array(sp.coo_array((np.concatenate(sources), places), shape=(gram.m[first[0]] * K, q2)))
     out.sort_indices()
-    return out
+    source: IntArray = out.data
+    values = np.take(cross_values(gram, first, rest), source)
+    return sp.csr_array((values, out.indices, out.indptr), shape=out.shape), source
 
 
 def dense_rest(gram: BlockGram, rest: Terms, position: IntArray, q2: int) -> FloatArray:
     """Return A22, (q2, q2), symmetric, dense and Fortran-ordered."""
     A = np.zeros((q2, q2), order="F")
+    fill_rest(gram, rest, position, A)
+    return A
+
+
+def fill_rest(gram: BlockGram, rest: Terms, position: IntArray, A: FloatArray) -> None:
+    """Write the entries of A22 into A, which is zero elsewhere."""
+    q2 = len(A)
     flat = A.reshape(-1, order="F")
     for x, i in enumerate(rest):
         for j in rest[: x + 1]:
@@ -76,4 +96,3 @@ def dense_rest(gram: BlockGram, rest: Terms, position: IntArray, q2: int) -> Flo
             r, c, values = position[r], position[c], gram.pairs[i, j].values.ravel()
             flat[c * q2 + r] = values
             flat[r * q2 + c] = values
-    return A

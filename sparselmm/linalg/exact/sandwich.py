@@ -30,14 +30,24 @@ class Sandwich:
         )
         self.work = float((np.diff(A.indptr).astype(float) ** 2).sum())
         cells = A.shape[0] * A.shape[1]
-        self._dense = None
+        self._dense: FloatArray | None = None
         self._work_space: FloatArray | None = None
         self._prepared: FloatArray | None = None  # the Q (K = 1) whose product is in the work space
         self._panels: tuple[IntArray, IntArray, IntArray, int] | None = None
         if cells <= DENSE_CELLS and A.nnz >= DENSE_SHARE * cells:
-            self._dense = A.toarray().reshape(self._m, K, self._q)
+            self._dense = self._filled()
         elif self.work > COMPILED_WORK or cells > COMPILED_CELLS:
             self._panels = self._panel_lists()
+
+    def _filled(self) -> FloatArray:
+        return np.asarray(self._A.toarray().reshape(self._m, self._K, self._q))
+
+    def update(self, data: FloatArray) -> None:
+        """Put other numbers into the pattern of A, in the order of its stored entries."""
+        np.copyto(self._A.data, data)
+        self._prepared = None
+        if self._dense is not None:
+            self._dense = self._filled()
 
     def _panel_lists(self) -> tuple[IntArray, IntArray, IntArray, int]:
         """Return where the list of each panel starts, the rows that touch it, their first entries, and the width."""
@@ -70,8 +80,8 @@ class Sandwich:
         if self._panels is not None:
             self._compiled(data, data, np.ones(self._A.shape[0]), out)
             return
-        B = sp.csr_array((data, self._A.indices, self._A.indptr), shape=self._A.shape)
-        out[:] = (B.T @ B).toarray()
+        FA = sp.csr_array((data, self._A.indices, self._A.indptr), shape=self._A.shape)
+        out[:] = (FA.T @ FA).toarray()
 
     def _with_sums(self, F: FloatArray, Q: FloatArray, out: FloatArray) -> None:
         from sparselmm.linalg.kernels.rows import two_weighted_grams_lower
@@ -102,6 +112,11 @@ class Sandwich:
         self._compiled(self._A.data, right, np.ones(self._A.shape[0]), out)
         out += np.tril(out, -1).T
         return out
+
+    @property
+    def sparse(self) -> sp.csr_array:
+        """A, (m*K, q), sparse."""
+        return self._A
 
     @property
     def cross(self) -> sp.csr_array | FloatArray:

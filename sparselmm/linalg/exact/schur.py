@@ -19,9 +19,11 @@ from sparselmm.linalg.blocks import BlockGram, Templates, same_templates
 from sparselmm.linalg.exact.batched import batched_cholesky, batched_lower_solve, batched_upper_solve
 from sparselmm.linalg.exact.elimination import (
     cross_block,
+    cross_values,
     dense_rest,
     eliminable_terms,
     eliminated_blocks,
+    fill_rest,
 )
 from sparselmm.linalg.exact.sandwich import Sandwich
 from sparselmm.linalg.exact.selected import EliminatedLevels
@@ -68,9 +70,9 @@ class SchurSystem:
         if self._q2:
             position = np.empty(gram.q, dtype=np.int64)
             position[self._index1], position[self._index2] = np.arange(len(self._index1)), np.arange(self._q2)
-            self._A12 = cross_block(gram, self._first, self._rest, position)
+            A12, self._source = cross_block(gram, self._first, self._rest, position)
             self._A22 = dense_rest(gram, self._rest, position, self._q2)
-            self._sandwich = Sandwich(self._A12, self._K)
+            self._sandwich, self._position = Sandwich(A12, self._K), position
             self._S = np.zeros((self._q2, self._q2), order="F")
         self._T1 = np.eye(self._K)
         self._T2: Templates = ()
@@ -93,6 +95,15 @@ class SchurSystem:
     def holds(self, templates: Templates, effort: Effort | None = None) -> bool:
         """Return whether M is factored for these templates."""
         return same_templates(self.templates, templates)
+
+    def update(self, gram: BlockGram) -> None:
+        """Take other numbers of Z'WZ in the same pattern; nothing is factored until `refactor`."""
+        self.gram.refuse_other_pattern(gram)
+        self.gram, self.templates = gram, ()
+        self._D = eliminated_blocks(gram, self._first)
+        if self._q2:
+            self._sandwich.update(np.take(cross_values(gram, self._first, self._rest), self._source))
+            fill_rest(gram, self._rest, self._position, self._A22)
 
     def refactor(self, templates: Templates, effort: Effort | None = None) -> None:
         """Factor M for the k×k templates of the terms."""
@@ -215,7 +226,7 @@ class SchurSystem:
             return EliminatedLevels(self._first, (), F.transpose(0, 2, 1) @ F, None, np.zeros((0, 0))).pairs(self.gram)
         G = self._F.transpose(0, 2, 1) @ self._F
         E22 = self._scaled_back(self.schur_inverse())
-        return EliminatedLevels(self._first, self._rest, G, self._A12, E22).pairs(self.gram)
+        return EliminatedLevels(self._first, self._rest, G, self._sandwich.sparse, E22).pairs(self.gram)
 
     def information_blocks(self) -> tuple[FloatArray, ...]:
         """Return the diagonal blocks of Z'V⁻¹Z, one (m, k, k) array per term."""
@@ -316,7 +327,7 @@ class SchurSystem:
         if not self._q2:
             return sp.csc_array(L11), P
         F = sp.block_diag(list(self._F), format="csr") if self._K > 1 else sp.diags_array(self._F[:, 0, 0])
-        L21 = self._rest_times((F @ self._A12).T.toarray(), transposed=True)
+        L21 = self._rest_times((F @ self._sandwich.sparse).T.toarray(), transposed=True)
         empty = sp.csr_array((len(self._index1), self._q2))
         top = sp.hstack([sp.csr_array(L11), empty])
         bottom = sp.hstack([sp.csr_array(L21), sp.csr_array(np.triu(self._S).T)])

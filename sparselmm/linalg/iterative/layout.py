@@ -7,11 +7,13 @@ rest is where the iterations work.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from sparselmm._typing import FloatArray, IntArray
+from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, Templates
 from sparselmm.linalg.exact.elimination import eliminable_terms, eliminated_blocks
 from sparselmm.linalg.products import CrossBlock
@@ -72,11 +74,33 @@ class Group:
 
 @dataclass(frozen=True)
 class Coupling:
-    """A block of Z'WZ between two groups; ``turned`` when its rows belong to the second."""
+    """A block of Z'WZ between two groups of terms.
+
+    Attributes
+    ----------
+    block : CrossBlock
+        Its products.
+    turned : bool
+        Whether its rows belong to the second group.
+    pairs : BlockPairs
+        Its cells.
+    source : callable
+        Returns the values of the cells, of Z'WZ.
+    shared : (int, int) or None
+        The pair of terms of Z'WZ that it is, where it is one.
+    """
 
     block: CrossBlock
     turned: bool
     pairs: BlockPairs
+    source: Callable[[BlockGram], FloatArray]
+    shared: tuple[int, int] | None = None
+
+    def updated(self, gram: BlockGram) -> Coupling:
+        """Return the block of other numbers of Z'WZ in the same pattern."""
+        pairs = self.pairs.with_values(self.source(gram))
+        block = None if self.shared is None else gram.made_cross(*self.shared)
+        return replace(self, pairs=pairs, block=block or self.block.with_values(pairs.rows, pairs.cols, pairs.values))
 
     def counts(self) -> IntArray:
         """Return the number of cells of each level of the first group."""
@@ -160,6 +184,16 @@ class Layout:
             border_terms,
         )
 
+    def updated(self, gram: BlockGram) -> Layout:
+        """Return the parts of other numbers of Z'WZ in the same pattern."""
+        return replace(
+            self,
+            first=Group.of(gram, self.first.terms),
+            rest=tuple(Group.of(gram, group.terms) for group in self.rest),
+            to_first=tuple(c.updated(gram) for c in self.to_first),
+            within=tuple((a, b, c.updated(gram)) for a, b, c in self.within),
+        )
+
 
 def divide(gram: BlockGram) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
     """Return the groups of terms, the eliminated one first, and the terms of the border.
@@ -195,36 +229,47 @@ def coupling(gram: BlockGram, a: tuple[int, ...], b: tuple[int, ...]) -> Couplin
         pair = gram.pairs[i, j]
         if not len(pair.rows):
             return None
-        return Coupling(gram.cross(i, j), i != a[0], pair)
-    keys, blocks, width = [], [], gram.m[b[0]]
-    Ka, Kb = sum(gram.k[t] for t in a), sum(gram.k[t] for t in b)
+        return Coupling(gram.cross(i, j), i != a[0], pair, partial(_of_pair, (i, j), None), (i, j))
+    keys, corners, width = [], [], gram.m[b[0]]
     row = 0
     for i in a:
         col = 0
         for j in b:
             pair = gram.pairs[max(i, j), min(i, j)]
-            values = np.zeros((len(pair.rows), Ka, Kb))
-            part = pair.values if i > j else pair.values.transpose(0, 2, 1)
-            values[:, row : row + gram.k[i], col : col + gram.k[j]] = part
             rows, cols = (pair.rows, pair.cols) if i > j else (pair.cols, pair.rows)
             keys.append(rows.astype(np.int64) * width + cols)
-            blocks.append(values)
+            corners.append((i, j, row, col))
             col += gram.k[j]
         row += gram.k[i]
     unique, inverse = np.unique(np.concatenate(keys), return_inverse=True)
     if not len(unique):
         return None
-    merged = np.zeros((len(unique), Ka, Kb))
-    start = 0
-    for values in blocks:  # a cell occurs once in each pair of terms
-        merged[inverse[start : start + len(values)]] += values
-        start += len(values)
-    return _coupling(BlockPairs(unique // width, unique % width, merged), gram.m[a[0]], width)
+    places = np.split(inverse, np.cumsum([len(part) for part in keys])[:-1])
+    source = partial(_merged, (len(unique), row, col), tuple(zip(corners, places)))
+    return _coupling(BlockPairs(unique // width, unique % width, source(gram)), gram.m[a[0]], width, source)
 
 
-def _coupling(pairs: BlockPairs, m_row: int, m_col: int) -> Coupling:
+def _merged(
+    shape: tuple[int, int, int], parts: tuple[tuple[tuple[int, int, int, int], IntArray], ...], gram: BlockGram
+) -> FloatArray:
+    """Return cells, (nb, K_a, K_b), of pairs of terms (i, j), each with its corner in the cells that it belongs to."""
+    out = np.zeros(shape)
+    for (i, j, row, col), places in parts:
+        values = gram.pairs[max(i, j), min(i, j)].values
+        values = values if i > j else values.transpose(0, 2, 1)
+        out[places, row : row + gram.k[i], col : col + gram.k[j]] = values
+    return out
+
+
+def _of_pair(key: tuple[int, int], chosen: BoolArray | None, gram: BlockGram) -> FloatArray:
+    """Return the cells of one pair of terms, or the chosen ones of them."""
+    values = gram.pairs[key].values
+    return values if chosen is None else values[chosen]
+
+
+def _coupling(pairs: BlockPairs, m_row: int, m_col: int, source: Callable[[BlockGram], FloatArray]) -> Coupling:
     block = CrossBlock(pairs.rows, pairs.cols, pairs.values, m_row, m_col, threads=free_threads())
-    return Coupling(block, False, pairs)
+    return Coupling(block, False, pairs, source)
 
 
 def _off_diagonal(gram: BlockGram, terms: tuple[int, ...]) -> Coupling | None:
@@ -237,7 +282,7 @@ def _off_diagonal(gram: BlockGram, terms: tuple[int, ...]) -> Coupling | None:
     if not below.any():
         return None
     lower = BlockPairs(pair.rows[below], pair.cols[below], pair.values[below])
-    return _coupling(lower, gram.m[t], gram.m[t])
+    return _coupling(lower, gram.m[t], gram.m[t], partial(_of_pair, (t, t), below))
 
 
 def _required(found: Coupling | None) -> Coupling:

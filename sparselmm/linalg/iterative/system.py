@@ -69,6 +69,12 @@ class IterativeSystem:
         self._effort: Effort | None = None
         self._asked: Effort | None = None
 
+    def update(self, gram: BlockGram) -> None:
+        """Take other numbers of Z'WZ in the same pattern; an effort found before may serve them too."""
+        self.gram.refuse_other_pattern(gram)
+        self.gram, self.layout, self.templates = gram, self.layout.updated(gram), ()
+        self._border = Border(gram, self.layout)
+
     @property
     def monte_carlo(self) -> IterativeSystem:
         """Itself: values have a Monte Carlo error."""
