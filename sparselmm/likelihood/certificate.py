@@ -25,7 +25,7 @@ from sparselmm.linalg.audit.report import MonteCarlo
 from sparselmm.linalg.blocks import Templates
 from sparselmm.optimize.newton import trust_region_step
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-6  # deviance units: the accuracy promised for the criterion
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from sparselmm.exceptions import NumericalError
 from sparselmm.likelihood.certificate import Convergence, certify, leave_boundary, singular_directions
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import Curvature
-from sparselmm.likelihood.other_starts import spread_starts
+from sparselmm.likelihood.other_starts import OtherStarts
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.likelihood.starting import column_scales, moment_start
 from sparselmm.linalg.iterative.control import Effort
@@ -134,6 +133,14 @@ def search(
             target.use(drawn.adapt(parameters.templates(first), grow=False))
         par, status, text = method.minimize(recorder, first, parameters.lower())
         par, certificate, notes = _certified(target, recorder, par, terms)
+        for _ in range(MAX_RESTARTS):
+            if not status.ok or certificate.certified or drawn is not None:
+                break
+            # converged by its own measure, not by that of the certificate: again from where it ended
+            par, status, again = method.minimize(recorder, par, parameters.lower())
+            target.latest = None  # derivatives near the end before prove nothing of this one
+            par, certificate, more = _certified(target, recorder, par, terms)
+            notes += f"; again: {again}{more}"
         count = _number_of_other_starts(target, certificate, status, par, chosen=optimizer is not None)
         if count:
             par, status, certificate, more = _from_other_starts(
@@ -233,7 +240,7 @@ def _number_of_other_starts(
     if pls.system.monte_carlo is not None:
         return FEW_STARTS if singular and n_par <= MANY_PARAMETERS else 0
     affordable = int(EXPENSIVE_FLOPS / (flops + FLOPS_OF_OVERHEAD))
-    return max(FEW_STARTS if singular else 0, min(FEW_STARTS + n_par, affordable))
+    return max(FEW_STARTS if singular else 0, min(FEW_STARTS + 3 * n_par // 2, affordable))
 
 
 def _flat(target: CriterionAt, par: FloatArray) -> bool:
@@ -282,7 +289,9 @@ def _from_other_starts(
     if not status.ok and exact:
         par, status, _ = Newton(max_iterations=CORRECTED_STEPS).minimize(Secant(recorder), par, lower)
     best = target.value(par)
-    for start in islice(spread_starts(target.pls.parameters, target.scales), count):
+    starts = OtherStarts(target.pls.parameters, target.scales)
+    for _ in range(count):
+        start = starts.next(par)
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # a step may lead too far out; it is refused
                 other, ended = _explored(recorder, start, lower) if exact else _newton_end(recorder, start, lower)
@@ -296,6 +305,7 @@ def _from_other_starts(
         par, status, finish = Newton().minimize(Differenced(recorder), par, lower)
         note += f"; with differences of gradients {finish}"
     if target.value(par) < first - BETTER:
+        target.latest = None
         par, certificate, more = _certified(target, recorder, par, terms)
         note += more
     return par, status, replace(certificate, starts=1 + count), note

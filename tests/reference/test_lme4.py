@@ -53,3 +53,23 @@ def test_names_of_r(model):
     """`r_names` translates our names of the fixed effects into R's own."""
     record, fit = RECORDS[model], rh.fitted(FILE, model)
     assert [fit.r_names[name] for name in fit.params.index] == list(record["beta"])
+
+
+@pytest.mark.parametrize("model", [m for m in MODELS if RECORDS[m]["data"] != "InstEval"])
+def test_bobyqa_reaches_every_optimum(model):
+    """Purely derivative-free: within 1e-6 of R's optimum and of the default's."""
+    check_bobyqa(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [m for m in MODELS if RECORDS[m]["data"] == "InstEval"])
+def test_bobyqa_reaches_large_optima(model):
+    check_bobyqa(model)
+
+
+def check_bobyqa(model):
+    record = RECORDS[model]
+    fit = rh.quietly(rh.built(FILE, model).fit, record["REML"], optimizer="bobyqa")
+    assert fit.optimizer_report.name == "bobyqa"
+    assert fit.converged
+    assert fit.criterion <= min(record["criterion"], rh.fitted(FILE, model).criterion) + 1e-6

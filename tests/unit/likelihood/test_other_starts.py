@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,9 @@ import pytest
 import sparselmm as slm
 from sparselmm.exceptions import SparseLMMWarning
 from sparselmm.likelihood import search
-from sparselmm.likelihood.other_starts import SIZES, spread_starts
+from sparselmm.likelihood.other_starts import SIZES, OtherStarts
 from sparselmm.likelihood.search import FEW_STARTS
-from sparselmm.likelihood.starting import column_scales
+from sparselmm.likelihood.starting import column_scales, moment_start
 from sparselmm.optimize import Nlopt
 
 
@@ -35,21 +34,35 @@ def quietly(function, *args, **options):
 
 
 def starts_of(model, count):
+    """Return starts, the templates of the best end that they are told, the parameters and the scales of columns."""
     with model.problem.engine.locked() as pls:
         scales = column_scales(pls.crossproducts.gram)
-        return list(islice(spread_starts(pls.parameters, scales), count)), pls.parameters, scales
+        best = moment_start(pls.crossproducts, pls.parameters)
+        starts = OtherStarts(pls.parameters, scales)
+        return [starts.next(best) for _ in range(count)], best, pls.parameters, scales
 
 
 def test_starts_span_all_sizes_and_repeat():
     model = slm.LinearMixedModel.from_formula("y ~ x + (x | g) + (1 | h)", one_way(1.0))
-    starts, parameters, scales = starts_of(model, 40)
+    starts, _, parameters, scales = starts_of(model, 80)
     for size, par in zip(SIZES, starts, strict=False):
         for T, scale in zip(parameters.templates(par), scales, strict=True):
             np.testing.assert_allclose(T, np.diag(size / scale), rtol=1e-12)
-    sizes = [np.log10(np.abs(np.diag(parameters.templates(par)[1]) * scales[1])) for par in starts[len(SIZES) :]]
+    drawn = starts[len(SIZES) + 1 :: 2]
+    sizes = [np.log10(np.abs(np.diag(parameters.templates(par)[1]) * scales[1])) for par in drawn]
     assert -1.0 <= np.min(sizes) < 0.0 < 2.0 < np.max(sizes) <= 2.5
-    again, _, _ = starts_of(model, 40)
-    np.testing.assert_array_equal(starts, again)
+    np.testing.assert_array_equal(starts, starts_of(model, 80)[0])
+
+
+def test_every_other_start_replaces_one_term_of_the_best_end():
+    model = slm.LinearMixedModel.from_formula("y ~ x + (x | g) + (1 | h)", one_way(1.0))
+    starts, best, parameters, _ = starts_of(model, 80)
+    replaced = set()
+    for par in starts[len(SIZES) :: 2]:
+        changed = [not np.allclose(a, b) for a, b in zip(parameters.split(par), parameters.split(best), strict=True)]
+        assert sum(changed) == 1
+        replaced.add(changed.index(True))
+    assert replaced == {0, 1}
 
 
 def test_regular_fits_of_few_parameters_try_one_start():

@@ -240,3 +240,15 @@ def test_interruption_before_the_first_evaluation_has_no_point(monkeypatch):
 def test_objects_without_minimize_are_refused():
     with pytest.raises(ParameterError, match="minimize"):
         model(2).fit(optimizer=object())
+
+
+@pytest.mark.parametrize("seed", [3, 5, 6])
+@pytest.mark.parametrize("ftol", [1e-3, 1e-4, 1e-5, 1e-9])
+def test_the_certificate_decides_not_the_tolerance_of_an_optimizer(ftol, seed):
+    """Certified means that less than 1e-6 is left; an optimizer that has converged too loosely goes on."""
+    m = model(2, seed=seed)
+    best = m.fit(optimizer="newton")
+    fit = quietly(m.fit, optimizer=Nlopt(ftol_abs=ftol, xtol_abs=1e-6, restarts=0))
+    assert fit.converged == (fit.criterion <= best.criterion + 1e-6)
+    assert fit.converged or ftol > 1e-5
+    assert ("; again:" in fit.optimizer_report.message) == (ftol > 1e-6)
