@@ -122,7 +122,7 @@ def _step(curve: Curve, last: Knot, side: float, goal: float) -> float:
     inside = slope**2 + 2.0 * bend * gain
     if inside > 0 and slope + np.sqrt(inside) > 0:
         return float(2.0 * gain / (slope + np.sqrt(inside)))
-    return gain / slope if slope > 0 else float(max(abs(last.at.c), 1e-3))
+    return gain / slope if slope > 0 else float(max(abs(last.at.c), 1e-3 * curve.deviance.units[-1]))
 
 
 def _extrapolate(last: Knot, before: Knot | None, c: float) -> FloatArray:

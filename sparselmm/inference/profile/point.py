@@ -32,6 +32,7 @@ from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import Scores, scores
 from sparselmm.likelihood.information import omega_information
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
+from sparselmm.likelihood.starting import column_scales
 from sparselmm.linalg.blocks import Templates, apply_transposed
 from sparselmm.optimize.newton import End, Step, bounded_step, descend
 
@@ -109,9 +110,11 @@ class HeldDeviance:
         xp = pls.crossproducts
         self._df = criterion.df(xp.n, xp.p)
         self._gap: FloatArray | None = None
+        self.units: FloatArray = np.ones(0)
 
     def calibrate(self, z: FloatArray, c: float) -> None:
-        """Find the traces of an approximate system at the estimate, for use elsewhere."""
+        """Find the units of the coordinates, and the traces of an approximate system, at the estimate."""
+        self.units = self._units(self.full(z, c))
         if self.pls.system.monte_carlo is None:
             return
         n = len(self.full(z, c))
@@ -125,6 +128,21 @@ class HeldDeviance:
         observed[here] = solution.par[-2] ** 2 * self._quadratics(solution, found, held, V)
         traces[here] = self._traces(solution, directions)
         self._gap = traces - observed
+
+    def _units(self, full: FloatArray) -> FloatArray:
+        """Return changes of (coordinates of all terms, τ, c) that would show, whatever the units of the data.
+
+        For a coordinate of a term it is the change that moves Ω, the columns of Z in units of their sizes, by one
+        to second order: <S, ∂∂Ω>/2 with S the squared sizes, which for an entry of T is that of its column.
+        """
+        own, held = [], [0.0]
+        for jet, scale in zip(self.map.jets(full), column_scales(self.pls.crossproducts.gram)):
+            sizes = np.sqrt(np.abs(np.diag(jet.curvature(np.diag(scale**2)))) / 2.0)
+            own.append(sizes[:-2])
+            held.append(float(sizes[-1]))
+        tau, last = float(full[-2]), max(held)
+        sizes = np.concatenate([*own, [1.0 / tau, last]])
+        return np.asarray(1.0 / np.where(sizes > 0, sizes, 1.0))
 
     def full(self, z: FloatArray, c: float) -> FloatArray:
         """Return (coordinates of all terms, τ, c)."""
@@ -282,7 +300,7 @@ def minimize(deviance: HeldDeviance, z: FloatArray, c: float) -> Minimum:
     if found.end is End.LIMIT:
         raise NumericalError(f"no minimum of the deviance found in {MAX_STEPS} steps with the parameter held at {c}")
     step, predicted = (np.zeros(len(z)), 0.0) if found.step is None else (found.x - found.origin, found.step.predicted)
-    return _finish(path.local, found.origin, c, step, predicted, path.free, found.tried + 1)
+    return _finish(path, found.origin, c, step, predicted, found.tried + 1)
 
 
 class _Path:
@@ -293,7 +311,7 @@ class _Path:
 
     def __init__(self, deviance: HeldDeviance, c: float) -> None:
         self._deviance, self._c = deviance, c
-        self.box = deviance.box()
+        self.units, self.box = deviance.units, deviance.box()
 
     def value(self, z: FloatArray) -> float:
         """Return the deviance."""
@@ -306,7 +324,7 @@ class _Path:
 
     def step(self, z: FloatArray, value: float, g: FloatArray, H: FloatArray, radius: float) -> Step:
         """Return the step within the bounds."""
-        scale = _scales(H)
+        scale = _scales(H, self.units[: len(z)])
         low, high = ((bound - z) / scale for bound in self.box)
         s, predicted, self.free = bounded_step(scale * g, scale[:, None] * H * scale, radius, low, high)
         length = float(np.linalg.norm(s))
@@ -314,29 +332,27 @@ class _Path:
         return Step(np.clip(z + scale * s, *self.box), predicted, length, final)
 
 
-def _scales(H: FloatArray) -> FloatArray:
+def _scales(H: FloatArray, units: FloatArray) -> FloatArray:
     """Return changes of the coordinates that move the deviance by about one, (n,)."""
-    d = np.abs(np.diag(H))
-    return np.asarray(1.0 / np.sqrt(np.maximum(d, 1e-8 * max(float(d.max(initial=0.0)), 1e-300))))
+    d = np.abs(np.diag(H)) * units**2
+    return np.asarray(units / np.sqrt(np.maximum(d, 1e-8 * max(float(d.max(initial=0.0)), 1e-300))))
 
 
-def _finish(
-    local: Local, z: FloatArray, c: float, step: FloatArray, predicted: float, free: BoolArray, evaluations: int
-) -> Minimum:
+def _finish(path: _Path, z: FloatArray, c: float, step: FloatArray, predicted: float, evaluations: int) -> Minimum:
     """Return the minimum that a last small step reaches, with the derivatives of the profile there."""
-    n = len(z)
+    local, free, n = path.local, path.free, len(z)
     mixed, tangent = local.hessian[:n, -1], np.zeros(n)
-    tangent[free] = -_solve_regular(local.hessian[:n, :n][np.ix_(free, free)], mixed[free])
+    tangent[free] = -_solve_regular(local.hessian[:n, :n][np.ix_(free, free)], mixed[free], path.units[:n][free])
     slope = float(local.gradient[-1] + mixed @ step)
     bend = float(local.hessian[-1, -1] + mixed @ tangent)
     return Minimum(c, z + step, local.value - predicted, slope, bend, tangent, local.gamma, evaluations)
 
 
-def _solve_regular(H: FloatArray, b: FloatArray) -> FloatArray:
+def _solve_regular(H: FloatArray, b: FloatArray, units: FloatArray) -> FloatArray:
     """Return H⁻¹b, flat directions left out."""
     if not len(b):
         return b
-    scale = _scales(H)
+    scale = _scales(H, units)
     w, Q = np.linalg.eigh(scale[:, None] * H * scale)
     good = w > 1e-7 * w[-1]
     return np.asarray(scale * (Q[:, good] @ ((Q[:, good].T @ (scale * b)) / w[good])))
