@@ -7,6 +7,7 @@ responses × levels. The formulas are those of `sparselmm.likelihood.derivatives
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.covariance import chain
 from sparselmm.covariance.parameters import ParameterMap
+from sparselmm.exceptions import NumericalError
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.estimates import Estimates
 from sparselmm.likelihood.starting import column_scales
@@ -126,12 +128,12 @@ def term_blocks(parameters: ParameterMap, S: FloatArray) -> list[FloatArray]:
 def evaluate_blocks(
     products: BlockProducts, parameters: ParameterMap, par: FloatArray, criterion: Criterion, xp: CrossProducts
 ) -> BlockState:
-    """Return the state at parameters (R, n_par)."""
+    """Return the state at parameters (R, n_par); the value is infinite where rounding leaves no factor."""
     R, (m, K, p) = len(par), products.ZX.shape
     T, dOmega = merged(parameters, par)
     Tt = T.transpose(0, 2, 1)[:, None]
     M = Tt @ products.D @ T[:, None] + np.eye(K)
-    L = batched_cholesky(M.reshape(R * m, K, K))
+    L, sound = _factors(M, batched_cholesky)
     F = batched_lower_solve(L, np.broadcast_to(Tt, (R, m, K, K)).reshape(R * m, K, K)).reshape(R, m, K, K)
     ldL2 = 2.0 * np.log(np.einsum("ikk->ik", L)).reshape(R, -1).sum(axis=1)
     C = np.concatenate([np.broadcast_to(products.ZX, (R, m, K, p)), products.ZY[..., None]], axis=3)
@@ -139,16 +141,37 @@ def evaluate_blocks(
     HH = H.transpose(0, 2, 1) @ H
     Sxx = products.XX - HH[:, :p, :p]
     Sxy = products.XY - HH[:, :p, p]
-    RX = np.linalg.cholesky(Sxx) if p else np.zeros((R, 0, 0))
+    RX, regular = _factors(Sxx[:, None], np.linalg.cholesky) if p else (np.zeros((R, 0, 0)), sound)
     c = np.linalg.solve(RX, Sxy[..., None])[..., 0] if p else Sxy
     pwrss = products.YY - HH[:, p, p] - (c**2).sum(axis=1)
+    sound = sound & regular & (pwrss > 0)
+    pwrss = np.where(sound, pwrss, products.YY)
     gamma = np.linalg.solve(RX.transpose(0, 2, 1), c[..., None])[..., 0] if p else c
     ldRX2 = 2.0 * np.log(np.einsum("rpp->rp", RX)).sum(axis=1) + (xp.basis.logdet if p else 0.0)
     value = criterion.value(ldL2=ldL2, ldRX2=ldRX2, pwrss=pwrss, n=xp.n, p=p, sum_log_weights=xp.sum_log_weights)
+    value = np.where(sound, value, np.inf)
     df = criterion.df(xp.n, p)
     gradient, hessian, S = _derivatives(products, dOmega, F, C, RX, gamma, pwrss, df, criterion.reml)
     chain.add_curvature(hessian, parameters, par, term_blocks(parameters, S))
     return BlockState(value, gradient, hessian, gamma, pwrss, S)
+
+
+def _factors(A: FloatArray, factor: Callable[[FloatArray], FloatArray]) -> tuple[FloatArray, BoolArray]:
+    """Return the Cholesky factors of (R, m, k, k) matrices, (R*m, k, k), and for which of the R all exist.
+
+    Where they do not, those of the identity stand in their place.
+    """
+    flat, sound = A.reshape(-1, *A.shape[2:]), np.ones(len(A), dtype=bool)
+    try:
+        return factor(flat), sound
+    except (NumericalError, np.linalg.LinAlgError):
+        A = A.copy()
+    for r, blocks in enumerate(A):
+        try:
+            factor(blocks)
+        except (NumericalError, np.linalg.LinAlgError):
+            A[r], sound[r] = np.eye(A.shape[3]), False
+    return factor(A.reshape(flat.shape)), sound
 
 
 def _derivatives(
@@ -210,11 +233,16 @@ class Sweep:
         parameters: ParameterMap,
         criterion: Criterion,
         start: FloatArray,
+        instead: FloatArray | None = None,
     ) -> None:
         R = len(products.YY)
         self._products, self._xp, self._parameters, self._criterion = products, xp, parameters, criterion
         self.par = np.broadcast_to(start, (R, start.shape[-1])).copy()
         self.state = evaluate_blocks(products, parameters, self.par, criterion, xp)
+        lost = ~np.isfinite(self.state.value)
+        if instead is not None and lost.any():
+            self.par[lost] = instead
+            self.state = evaluate_blocks(products, parameters, self.par, criterion, xp)
         self.converged = np.zeros(R, dtype=bool)
         self._typical = np.concatenate(
             [
@@ -229,12 +257,13 @@ class Sweep:
         par = self.par[rows]
         step, predicted = _steps(self.state, np.maximum(np.abs(par), self._typical), radius, rows)
         trial = par + step
-        return trial if self._box is None else np.clip(trial, *self._box), predicted < DECREASE
+        final = (predicted < DECREASE) & np.isfinite(self.state.value[rows])
+        return trial if self._box is None else np.clip(trial, *self._box), final
 
     def move(self, rows: IntArray, trial: FloatArray, final: BoolArray) -> BoolArray:
         """Move to better or final points."""
         found = evaluate_blocks(self._products.take(rows), self._parameters, trial, self._criterion, self._xp)
-        moved: BoolArray = (found.value < self.state.value[rows]) | final
+        moved: BoolArray = (found.value < self.state.value[rows]) | (final & np.isfinite(found.value))
         self.par[rows[moved]] = trial[moved]
         self.state.update(rows, found, moved)
         self.converged[rows] = final
@@ -269,10 +298,18 @@ class Sweep:
 
 
 def minimize_blocks(
-    products: BlockProducts, xp: CrossProducts, parameters: ParameterMap, criterion: Criterion, start: FloatArray
+    products: BlockProducts,
+    xp: CrossProducts,
+    parameters: ParameterMap,
+    criterion: Criterion,
+    start: FloatArray,
+    instead: FloatArray | None = None,
 ) -> Sweep:
-    """Return the sweep of all responses to their optima; start is (n,) or (R, n)."""
-    sweep = Sweep(products, xp, parameters, criterion, start)
+    """Return the sweep of all responses to their optima; start is (n,) or (R, n).
+
+    Responses whose start cannot be evaluated start from ``instead``, (n,).
+    """
+    sweep = Sweep(products, xp, parameters, criterion, start, instead)
     descend_many(sweep, len(products.YY), limit=MAX_ITERATIONS)
     return sweep
 

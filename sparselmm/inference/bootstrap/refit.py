@@ -7,6 +7,7 @@ its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -68,17 +69,20 @@ def refit(
     if one_step:
         return first
     if is_one_block(pls.crossproducts):
-        return _by_blocks(pls, criterion, y, first.par)
-    return Estimates.joined([_settle(pls, criterion, y, j, x) for j, x in enumerate(first.par)])
+        return _by_blocks(pls, criterion, y, first.par, shared.par)
+    return Estimates.joined([_settle(pls, criterion, y, j, [x, shared.par]) for j, x in enumerate(first.par)])
 
 
-def _by_blocks(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, start: FloatArray) -> Estimates:
+def _by_blocks(
+    pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, start: FloatArray, common: FloatArray
+) -> Estimates:
     xp, parameters = pls.crossproducts, pls.parameters
     products = BlockProducts.from_sums(xp, y.ZtWy, y.XtWy, y.yWy)
-    out, proven = minimize_blocks(products, xp, parameters, criterion, start).estimates()
+    out, proven = minimize_blocks(products, xp, parameters, criterion, start, common).estimates()
     rows, others = [], []
     for j in np.flatnonzero(~proven):
-        again = _settle(pls, criterion, y, int(j), _inside(parameters, out.par[j], column_scales(xp.gram)))
+        inside = _inside(parameters, out.par[j], column_scales(xp.gram))
+        again = _settle(pls, criterion, y, int(j), [inside, common])
         if not out.converged[j] or again.criterion[0] < out.criterion[j]:
             rows.append(j)
             others.append(again)
@@ -92,17 +96,27 @@ def _inside(parameters: ParameterMap, par: FloatArray, scales: list[FloatArray])
     )
 
 
-def _settle(pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, column: int, x: FloatArray) -> Estimates:
-    """Go on from a start to the optimum of one response.
+def _settle(
+    pls: PenalizedLeastSquares, criterion: Criterion, y: ResponseSums, column: int, starts: Sequence[FloatArray]
+) -> Estimates:
+    """Go on from the first start that can be evaluated to the optimum of one response; NaN where none can.
 
     Steps are taken in Ω by the average information, in which the criterion is nearly quadratic (AI-REML);
     where that leaves the parameter space, in the parameters by Newton's method within a trust region.
     """
     own = replace(pls, crossproducts=with_statistics(pls.crossproducts, y, column))
     path = _Path(CriterionAt(own, criterion), COARSE if pls.system.flops > EXPENSIVE_FLOPS else FINE)
-    found = descend(path, x, radius=1.0, limit=MAX_STEPS, resize=by_success, least=1e-6)
+    start = next((x for x in starts if np.isfinite(path.value(x))), None)
+    if start is None:
+        return _refused(len(starts[0]), own.crossproducts.p)
+    found = descend(path, start, radius=1.0, limit=MAX_STEPS, resize=by_success, least=1e-6)
     value = found.value - (0.0 if found.step is None else found.step.predicted)
     return _after(own, path.target, found.x, value, found.end is not End.LIMIT, found.tried + 1)
+
+
+def _refused(n_par: int, p: int) -> Estimates:
+    """Return the estimates for a response whose criterion cannot be evaluated."""
+    return Estimates.of_one(np.full(n_par, np.nan), np.full(p, np.nan), np.nan, np.nan, False, False, 0)
 
 
 class _Path:

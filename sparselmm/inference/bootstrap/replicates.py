@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import BoolArray, FloatArray, frozen
-from sparselmm.exceptions import BackendError, ParameterError, UnsupportedError
+from sparselmm.exceptions import BackendError, ConvergenceWarning, ParameterError, UnsupportedError, warn_user
 from sparselmm.inference.bootstrap.draw_rows import RowSampler
 from sparselmm.inference.bootstrap.draw_statistics import Sampler, StatisticsSource
 from sparselmm.inference.bootstrap.limits import check_kind, intervals
@@ -293,7 +293,12 @@ def _table(
 ) -> Bootstrap:
     """Return the replicates on the reported scales, or a statistic of each."""
     parameters, columns = problem.engine.parameters, problem.design.columns
-    sdcor = _reported(problem, entries, found.par, found.sigma)
+    refused = np.isnan(found.sigma)
+    if refused.any():
+        lost = f"{int(refused.sum())} of {len(refused)} replicates could not be evaluated in double precision"
+        warn_user(f"{lost}; they are NaN and left out of intervals", ConvergenceWarning)
+    sdcor = _reported(problem, entries, np.where(refused[:, None], result.par, found.par), found.sigma)
+    sdcor[refused] = np.nan
     beta = result.beta + found.coefficients @ problem.engine.crossproducts.basis.matrix.T
     own = _reported(problem, entries, result.par[None], np.array([result.sigma]))[0]
     names: tuple[str, ...] = (*(e.name for e in entries), SIGMA, *columns)
@@ -309,7 +314,9 @@ def _table(
             return Replicate(params, pd.Series(row[:k], index=keys), float(row[k]), float(criterion), theta)
 
         first = _named(statistic(make(estimate, result.criterion, result.par)))
-        rows = [_named(statistic(make(*r))) for r in zip(values, found.criterion, found.par)]
+        nothing = dict.fromkeys(first, np.nan)
+        each = zip(refused, values, found.criterion, found.par)
+        rows = [nothing if lost else _named(statistic(make(*r))) for lost, *r in each]
         names, entries = tuple(first), ()
         estimate = np.array(list(first.values()))
         values = np.array([[row[name] for name in names] for row in rows])

@@ -12,12 +12,15 @@ from resampling_designs import FORMULAS, made_data, made_fit
 from scipy import stats
 
 import sparselmm as slm
+import sparselmm.inference.bootstrap.refit as refit_module
 from sparselmm.exceptions import ParameterError, UnsupportedError
+from sparselmm.inference.bootstrap import minque
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
 from sparselmm.inference.bootstrap.minque import prepare
 from sparselmm.inference.bootstrap.ratio_test import joint_design, same_term
 from sparselmm.inference.bootstrap.refit import refit
 from sparselmm.inference.bootstrap.replicates import make_plan
+from sparselmm.likelihood import one_factor
 from sparselmm.likelihood.problem import fit_problem
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SingularFitWarning")
@@ -272,3 +275,57 @@ def test_coverage():
     band = 3 * np.sqrt(0.95 * 0.05 / runs)
     for name, count in inside.items():
         assert abs(count / runs - 0.95) < band + 0.005, (name, count / runs)
+
+
+@pytest.mark.filterwarnings("ignore:Some predictors are on very different scales", "ignore:Singular fit")
+@pytest.mark.parametrize("mean", [0.0, 5e3, 2e4, 1e6])
+@pytest.mark.parametrize("formula", ["y ~ x + (x || g)", "y ~ x + (x || g) + (1 | h)"])
+def test_slopes_far_from_zero_beside_an_independent_intercept(mean, formula):
+    """Moment starts of two nearly collinear terms are wild; a replicate then starts from the fit's own θ."""
+    rng = np.random.default_rng(1)
+    g, x = np.repeat(np.arange(20), 15), mean + rng.normal(size=300)
+    effects = rng.normal(size=(2, 20))[:, g]
+    y = 1 + 0.5 * (x - mean) + effects[0] + 0.5 * effects[1] * (x - mean) + rng.normal(size=300)
+    frame = pd.DataFrame({"g": g, "x": x, "y": y, "h": rng.integers(0, 6, 300)})
+    fit = slm.lmer(formula, frame)
+    boot = fit.bootstrap(60, seed=1)
+    assert boot.converged.all()
+    table = boot.summary()
+    assert np.isfinite(table["std_error"]).all()
+    for j in (0, 7):
+        again = fit.refit(fit.simulate(j + 1, seed=11).iloc[:, j])
+        assert np.isfinite(again.criterion)
+
+
+def test_a_replicate_that_cannot_be_evaluated_is_refused_alone(monkeypatch):
+    fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy"))
+    right = fit.bootstrap(20, seed=3)
+    evaluate, settle = one_factor.evaluate_blocks, refit_module._settle
+
+    def broken(products, parameters, par, criterion, xp):
+        state = evaluate(products, parameters, par, criterion, xp)
+        state.value[np.isclose(products.YY, worst)] = np.inf
+        return state
+
+    def refused(pls, criterion, y, column, starts):
+        if np.isclose(y.yWy[column], worst):
+            return refit_module._refused(len(starts[0]), pls.crossproducts.p)
+        return settle(pls, criterion, y, column, starts)
+
+    drawn = []
+    monkeypatch.setattr(
+        refit_module, "first_steps", lambda *a, **k: drawn.append(a[2].yWy) or minque.first_steps(*a, **k)
+    )
+    fit.bootstrap(20, seed=3)
+    worst = drawn[0][7]
+    monkeypatch.setattr(one_factor, "evaluate_blocks", broken)
+    monkeypatch.setattr(refit_module, "_settle", refused)
+    with pytest.warns(slm.exceptions.ConvergenceWarning, match="1 of 20 replicates could not be evaluated"):
+        boot = fit.bootstrap(20, seed=3)
+    assert np.isnan(boot.values[7]).all()
+    assert not boot.converged[7]
+    np.testing.assert_array_equal(np.delete(boot.values, 7, axis=0), np.delete(right.values, 7, axis=0))
+    assert np.isfinite(boot.conf_int().to_numpy()).all()
+    with pytest.warns(slm.exceptions.ConvergenceWarning):
+        of_sigma = fit.bootstrap(20, seed=3, statistic=lambda r: r.sigma)
+    assert np.isnan(of_sigma.values[7]).all()
