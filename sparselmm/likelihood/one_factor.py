@@ -141,7 +141,7 @@ def evaluate_blocks(
     HH = H.transpose(0, 2, 1) @ H
     Sxx = products.XX - HH[:, :p, :p]
     Sxy = products.XY - HH[:, :p, p]
-    RX, regular = _factors(Sxx[:, None], np.linalg.cholesky) if p else (np.zeros((R, 0, 0)), sound)
+    RX, regular = _factors(Sxx[:, None], _cholesky) if p else (np.zeros((R, 0, 0)), sound)
     c = np.linalg.solve(RX, Sxy[..., None])[..., 0] if p else Sxy
     pwrss = products.YY - HH[:, p, p] - (c**2).sum(axis=1)
     sound = sound & regular & (pwrss > 0)
@@ -172,6 +172,11 @@ def _factors(A: FloatArray, factor: Callable[[FloatArray], FloatArray]) -> tuple
         except (NumericalError, np.linalg.LinAlgError):
             A[r], sound[r] = np.eye(A.shape[3]), False
     return factor(A.reshape(flat.shape)), sound
+
+
+def _cholesky(A: FloatArray) -> FloatArray:
+    """Return the lower Cholesky factors of (R, p, p) matrices."""
+    return np.asarray(np.linalg.cholesky(A))
 
 
 def _derivatives(

@@ -313,9 +313,12 @@ def test_a_replicate_that_cannot_be_evaluated_is_refused_alone(monkeypatch):
         return settle(pls, criterion, y, column, starts)
 
     drawn = []
-    monkeypatch.setattr(
-        refit_module, "first_steps", lambda *a, **k: drawn.append(a[2].yWy) or minque.first_steps(*a, **k)
-    )
+
+    def first_steps(pls, shared, y, interior):
+        drawn.append(y.yWy)
+        return minque.first_steps(pls, shared, y, interior)
+
+    monkeypatch.setattr(refit_module, "first_steps", first_steps)
     fit.bootstrap(20, seed=3)
     worst = drawn[0][7]
     monkeypatch.setattr(one_factor, "evaluate_blocks", broken)
