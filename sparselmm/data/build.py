@@ -19,7 +19,8 @@ from sparselmm.data.encoding.evaluate import Evaluator, numeric
 from sparselmm.data.encoding.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.encoding.matrices import MatrixEncoding, learn_matrix
 from sparselmm.data.encoding.rules import RULES
-from sparselmm.data.encoding.transforms import Value
+from sparselmm.data.encoding.sizes import check_size
+from sparselmm.data.encoding.values import Value
 from sparselmm.data.row_selection import UsedRows, check_na_action, missing_rows, usable_rows
 from sparselmm.data.tables.columns import Factor, describe_rows
 from sparselmm.data.tables.frame import Frame, as_frame
@@ -214,6 +215,7 @@ def _fixed_matrix(
             warn_user(f"contrasts for {name!r} are ignored: it is not in the fixed part{hint}", DataWarning)
         elif not isinstance(values[name], Factor):
             raise ParameterError(f"contrasts were given for {name!r}, which is numeric; use factor({name})")
+    check_size(terms, values.__getitem__, n, "the fixed part")
     rules, titles = RULES[spec.rules], dict(spec.spellings)
     encoding = learn_matrix(terms, values.__getitem__, asked, "the fixed part", rules, titles)
     return encoding.build(values.__getitem__, n), encoding
@@ -234,6 +236,7 @@ def _random_terms(
             groupings[term.grouping] = learned, frozen(codes if codes.base is None else codes.copy())
         if term.lhs not in matrices:
             where = f"the random term {term.source}"
+            check_size(side, values.__getitem__, len(rows), where)
             encoding = learn_matrix(side, values.__getitem__, {}, where, rules, titles)
             matrices[term.lhs] = encoding, _left_side(encoding, values, len(rows))
     order = sorted(range(len(sides)), key=lambda i: -len(groupings[spec.random[i].grouping][0].levels))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import AnyArray, BoolArray, FloatArray
-from sparselmm.data.encoding.transforms import Columns, Value
+from sparselmm.data.encoding.values import Columns, Value
 from sparselmm.data.tables.codes import chunks
 from sparselmm.data.tables.columns import Factor, describe_rows, is_missing
 from sparselmm.exceptions import DataError, Message, ParameterError

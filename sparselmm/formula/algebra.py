@@ -10,6 +10,7 @@ from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import Binary, Call, Expression, Name, Node, Number, Paren, Text, Unary, render, sum_of
 
 Term = tuple[Expression, ...]
+MOST_TERMS = 50_000  # more have neither names nor rows, and take seconds to multiply out
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ class _Expander:
     def repeated(self, base: list[Term], times: int) -> list[Term]:
         result = base
         for _ in range(times - 1):
-            result = _products(result, base)
+            before, result = result, _products(result, base)
+            if result == before:  # all products are there
+                break
         return result
 
     def variable(self, node: Node) -> list[Term]:
@@ -141,6 +144,11 @@ def _join(left: Term, right: Term) -> Term:
 
 
 def _products(left: list[Term], right: list[Term]) -> list[Term]:
+    if len(left) * len(right) > MOST_TERMS:
+        raise FormulaError(
+            f"the formula would have more than {MOST_TERMS:,} terms: a product of k variables, a*b*..., has 2^k - 1. "
+            "(a + b + ...)^2 has interactions of two variables only"
+        )
     return _unique([_join(a, b) for a in left for b in right])
 
 

@@ -13,7 +13,7 @@ from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.data.encoding.evaluate import Evaluator, numeric
 from sparselmm.data.encoding.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.encoding.matrices import Block, MatrixEncoding, recode
-from sparselmm.data.encoding.transforms import Columns, State, Value
+from sparselmm.data.encoding.values import Columns, State, Value
 from sparselmm.data.tables.columns import Factor, is_missing
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.data.tables.matching import check_types, kind_of_levels

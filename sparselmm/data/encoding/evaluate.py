@@ -14,18 +14,8 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.data.encoding.contrasts import Contrast
 from sparselmm.data.encoding.summaries import learned
-from sparselmm.data.encoding.transforms import (
-    CONSTANTS,
-    ELEMENTWISE,
-    FACTOR_MAKERS,
-    FUNCTIONS,
-    WORDS,
-    Columns,
-    State,
-    Value,
-    as_factor,
-    numbers,
-)
+from sparselmm.data.encoding.transforms import CONSTANTS, ELEMENTWISE, FACTOR_MAKERS, FUNCTIONS, WORDS
+from sparselmm.data.encoding.values import Columns, State, Value, as_factor, numbers
 from sparselmm.data.tables.columns import (
     Column,
     Factor,
@@ -363,8 +353,9 @@ class Evaluator:
 def _sequence(first: float, last: float) -> str:
     """Return R's ``first:last`` as ``c(...)``, long ones shortened."""
     step = 1 if last >= first else -1
-    numbers = [f"{first + step * i:g}" for i in range(int(abs(last - first)) + 1)]
-    return f"c({', '.join(numbers if len(numbers) <= _LONG else [*numbers[:3], '...', numbers[-1]])})"
+    length = int(abs(last - first)) + 1
+    texts = [f"{first + step * i:g}" for i in (range(length) if length <= _LONG else (0, 1, 2, length - 1))]
+    return f"c({', '.join(texts if length <= _LONG else [*texts[:3], '...', texts[-1]])})"
 
 
 def _both_or_either(op: str, a: Factor, b: Factor) -> Factor:

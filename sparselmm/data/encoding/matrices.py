@@ -13,7 +13,7 @@ import pandas as pd
 from sparselmm._typing import FloatArray
 from sparselmm.data.encoding.contrasts import Coding
 from sparselmm.data.encoding.rules import RULES, CodingRules
-from sparselmm.data.encoding.transforms import Columns, Value
+from sparselmm.data.encoding.values import Columns, Value
 from sparselmm.data.tables.columns import Factor, is_missing, list_some
 from sparselmm.data.tables.matching import check_types, positions
 from sparselmm.exceptions import DataError, DesignError

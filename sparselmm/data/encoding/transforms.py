@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,42 +12,25 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.encoding.contrasts import Contrast
+from sparselmm.data.encoding.stateful import formulaic, natural_spline_columns, stateful
 from sparselmm.data.encoding.summaries import SUMMARIES
+from sparselmm.data.encoding.values import State, as_factor, numbers
 from sparselmm.data.tables.codes import looked_up
 from sparselmm.data.tables.columns import (
     Column,
     Factor,
-    factor_from_floats,
     factor_from_texts,
     is_missing,
     list_some,
     logical,
 )
 from sparselmm.data.tables.matching import positions
-from sparselmm.data.tables.texts import level_text, numbers_of, r_level_text, with_trouble
-from sparselmm.exceptions import DataError, FormulaError
+from sparselmm.data.tables.texts import level_text, numbers_of, r_level_text
+from sparselmm.exceptions import DataError, DesignError, FormulaError
 
-State = dict[str, Any]
-NAMES = "names of the columns"
+MANY_INTERVALS = 1_000  # that cut() makes of fewer values
+MANY_LABELS = 4_000_000  # texts of half a gigabyte
 
-
-@dataclass(frozen=True)
-class Columns:
-    """Several columns from one expression, such as ``poly(x, 2)``.
-
-    Attributes
-    ----------
-    block : (n, c) array
-        The columns.
-    names : tuple of str
-        Their suffixes, ``"1"``, ``"2"``, ...
-    """
-
-    block: FloatArray
-    names: tuple[str, ...]
-
-
-Value = Column | Columns
 
 ELEMENTWISE: dict[str, np.ufunc] = {
     "exp": np.exp, "sqrt": np.sqrt, "log1p": np.log1p, "expm1": np.expm1, "log2": np.log2,
@@ -66,29 +49,6 @@ CONSTANTS: dict[str, Any] = {
     **{f"contr.{kind}": contrast for kind, contrast in _CONTRASTS.items()},
     **{kind.capitalize(): contrast for kind, contrast in _CONTRASTS.items()},
 }  # fmt: skip
-
-
-def numbers(value: Any, where: str) -> Any:
-    """Return a value for arithmetic: arrays and scalars as they are, truth values as 0 and 1."""
-    if isinstance(value, Factor):
-        if not value.is_logical:
-            what = f"{where} needs numbers, but was given a factor with levels {list_some(value.levels, 5)}"
-            raise DataError(with_trouble(what, value.levels))
-        return np.where(value.codes < 0, np.nan, value.codes.astype(np.float64))
-    if isinstance(value, Columns):
-        return value.block
-    if isinstance(value, bool | int | float | np.ndarray):
-        return value
-    raise DataError(f"{where} needs numbers, not {type(value).__name__} {value!r}")
-
-
-def as_factor(value: Any, where: str) -> Factor:
-    """Return any column as a factor."""
-    if isinstance(value, Factor):
-        return value
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        return factor_from_floats(value, f"the argument of {where}" if where.endswith("()") else where)
-    raise DataError(f"{where} needs a column, not {type(value).__name__}")
 
 
 # --- factor makers -----------------------------------------------------------------------
@@ -161,8 +121,10 @@ def interaction(state: State, *factors: Any, sep: str = ".") -> Factor:
     for i, part in enumerate(parts):
         keys += size * np.maximum(part.codes, 0, dtype=np.int64)
         size *= len(part.levels)
-        if size > 2**31:
-            raise DataError("interaction() has too many combinations; use a:b, which keeps only those observed")
+        if size > max(len(keys), MANY_LABELS):
+            raise DataError(
+                f"interaction() would have {size:,} combinations or more; use a:b, which keeps only those observed"
+            )
         missing |= part.codes < 0
         labels = [(a + sep if i else "") + r_level_text(b) for b in part.levels for a in labels]
     keys[missing] = -1
@@ -201,6 +163,8 @@ def _break_points(values: FloatArray, breaks: Any) -> FloatArray:
     present = values[~np.isnan(values)]
     if len(present) == 0:
         raise DataError("cut(): the column has no values")
+    if breaks > max(len(present), MANY_INTERVALS):
+        raise DesignError(f"cut() is asked for {breaks:,.10g} intervals of {len(present):,} values")
     low, high = float(present.min()), float(present.max())
     width = (high - low) or abs(low)
     points = np.linspace(low, high if high > low else low + width, int(breaks) + 1)
@@ -304,77 +268,6 @@ def round_to(state: State, x: Any, digits: float = 0) -> Any:
     return np.round(numbers(x, "round()"), int(digits))
 
 
-def _formulaic(name: str) -> Callable[..., Any]:
-    """Return one of formulaic's stateful transforms."""
-
-    def call(state: State, x: FloatArray, *args: Any, **kwargs: Any) -> Any:
-        from formulaic.transforms import TRANSFORMS
-
-        # formulaic's state is filled on the first call and read on later ones
-        return TRANSFORMS[name](x, *args, **kwargs, _state=state)
-
-    return call
-
-
-def _natural_spline(state: State, x: FloatArray, *args: Any, **kwargs: Any) -> Any:
-    from sparselmm.data.encoding.splines import natural_spline
-
-    return natural_spline(state, x, *args, **kwargs)
-
-
-def _stateful(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a transform that is run on the rows that have a value."""
-
-    def transform(state: State, x: Any, *args: Any, **kwargs: Any) -> Any:
-        values = np.asarray(numbers(x, f"{name}()"), dtype=np.float64)
-        present = ~np.isnan(values)
-        if values.ndim == 1 and not present.any() and NAMES in state:
-            return _without_values(state[NAMES], len(values))
-        if values.ndim != 1 or not present.any():
-            raise DataError(f"{name}() needs one column with values")
-        if any(isinstance(a, np.ndarray | Factor) for a in args):
-            raise FormulaError(f"{name}() takes one column here; write a term for each, and their product with ':'")
-        args = tuple(np.asarray(a, dtype=np.float64) if isinstance(a, list) else _whole(a) for a in args)
-        kwargs = {k: np.asarray(v, dtype=np.float64) if isinstance(v, list) else _whole(v) for k, v in kwargs.items()}
-        try:
-            with np.errstate(all="ignore"):
-                result = function(state, values[present], *args, **kwargs)
-        except (TypeError, ValueError, IndexError, KeyError, np.linalg.LinAlgError) as error:
-            raise DataError(f"{name}(): {error}") from error
-        spread = _spread(result, present)
-        state.setdefault(NAMES, spread.names if isinstance(spread, Columns) else None)
-        return spread
-
-    return transform
-
-
-def _without_values(names: tuple[str, ...] | None, n: int) -> Any:
-    """Return what a transform gives for n rows that all lack a value."""
-    return np.full(n, np.nan) if names is None else Columns(np.full((n, len(names)), np.nan), names)
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _spread(result: Any, present: Any) -> Any:
-    """Put a transform's rows back among those without a value."""
-    plain = getattr(result, "__wrapped__", result)
-    if isinstance(plain, dict):
-        columns = {str(k): np.asarray(v, dtype=np.float64) for k, v in plain.items() if not str(k).startswith("__")}
-        names, block = tuple(columns), np.column_stack(list(columns.values()))
-    else:
-        block = np.asarray(plain, dtype=np.float64)
-        if block.ndim == 1:
-            column = np.full(len(present), np.nan)
-            column[present] = block
-            return column
-        names = tuple(str(j + 1) for j in range(block.shape[1]))
-    values = np.full((len(present), block.shape[1]), np.nan)
-    values[present] = block
-    return Columns(values, names)
-
-
 #: Functions that take levels, not numbers.
 FACTOR_MAKERS = ("factor", "as.factor", "ordered", "as.character", "relevel", "C", "interaction")
 _FORMULAIC = ("poly", "bs", "cs", "cr", "cc", "scale", "center", "standardize")
@@ -383,6 +276,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "relevel": relevel, "C": with_contrast, "interaction": interaction, "cut": cut, "as.numeric": as_numeric,
     "as.integer": as_integer, "ifelse": if_else, "is.na": is_na, "I": identity, "c": collect, "log": log,
     "round": round_to, **SUMMARIES,
-    "ns": _stateful("ns", _natural_spline),
-    **{name: _stateful(name, _formulaic(name)) for name in _FORMULAIC},
+    "ns": stateful("ns", natural_spline_columns),
+    **{name: stateful(name, formulaic(name)) for name in _FORMULAIC},
 }  # fmt: skip

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sparselmm._typing import IntArray
 from sparselmm.data.encoding.evaluate import Evaluator
-from sparselmm.data.encoding.transforms import Columns
+from sparselmm.data.encoding.values import Columns
 from sparselmm.data.tables.columns import Factor
 from sparselmm.data.tables.frame import Frame
 from sparselmm.data.tables.texts import level_text

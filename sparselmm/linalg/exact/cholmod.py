@@ -23,7 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.exceptions import BackendError, NumericalError
+from sparselmm.exceptions import BackendError, NumericalError, PlanError
 from sparselmm.linalg.blocks import BlockGram, Templates, same_templates, scale_blocks
 from sparselmm.linalg.exact.selected import SMALL, diagonal_from_factor, pairs_from_factor, pairs_from_full
 from sparselmm.linalg.exact.traces import Direction, traces_by_columns
@@ -43,6 +43,10 @@ INSTALL_HELP = (
     "scikit-sparse: 'apt-get install g++ python3-dev libsuitesparse-dev libopenblas-dev' and "
     "'pip install \"scikit-sparse>=0.4.16,<0.5\"' on Debian or Ubuntu, 'brew install suite-sparse' and the same pip "
     "command on macOS, or 'conda install -c conda-forge scikit-sparse' anywhere."
+)
+TOO_LARGE = (
+    "CHOLMOD has no memory left for the factor of the penalized system ({error}). See LinearMixedModel(...).plan() for "
+    "what each solver needs; solver='iterative' needs the least"
 )
 
 
@@ -67,6 +71,18 @@ def no_nested_openmp() -> Iterator[None]:
         yield
     finally:
         lib.omp_set_max_active_levels(before)
+
+
+@contextmanager
+def _calls() -> Iterator[None]:
+    """Run CHOLMOD without nested parallel regions; its errors about size become ours."""
+    import sksparse.cholmod as module
+
+    try:
+        with no_nested_openmp():
+            yield
+    except (module.CholmodOutOfMemoryError, module.CholmodTooLargeError, MemoryError) as error:
+        raise PlanError(TOO_LARGE.format(error=error)) from error
 
 
 @lru_cache(maxsize=1)
@@ -111,13 +127,13 @@ class _Adapter04(_Adapter):
         import sksparse.cholmod as module
 
         self._error = module.CholmodNotPositiveDefiniteError
-        with no_nested_openmp(), warnings.catch_warnings():
+        with _calls(), warnings.catch_warnings():
             warnings.simplefilter("ignore", module.CholmodTypeConversionWarning)
             self._factor = module.analyze(sp.csc_matrix(M), mode="auto", ordering_method="default")
 
     def refactor(self, M: sp.csc_array) -> None:
         try:
-            with no_nested_openmp():
+            with _calls():
                 self._factor.cholesky_inplace(M)
         except self._error as error:
             raise NumericalError(f"the penalized system is not positive definite (column {error.column})") from error
@@ -128,17 +144,18 @@ class _Adapter04(_Adapter):
         return float(self._factor.logdet())
 
     def half_solve(self, C: FloatArray) -> FloatArray:
-        with no_nested_openmp():
+        with _calls():
             out: FloatArray = self._factor.solve_L(self._factor.apply_P(C), use_LDLt_decomposition=False)
         return out
 
     def solve(self, C: FloatArray) -> FloatArray:
-        with no_nested_openmp():
+        with _calls():
             out: FloatArray = self._factor.solve_A(C)
         return out
 
     def factor(self) -> tuple[sp.csc_array, IntArray]:
-        return sp.csc_array(self._factor.L()), self.order()
+        with _calls():
+            return sp.csc_array(self._factor.L()), self.order()
 
     def order(self) -> IntArray:
         return np.asarray(self._factor.P(), dtype=np.int64)

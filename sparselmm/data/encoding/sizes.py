@@ -1,0 +1,66 @@
+"""How large a model matrix would become, before any of it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from sparselmm.data.encoding.values import Columns, Value
+from sparselmm.data.tables.columns import Factor
+from sparselmm.exceptions import DesignError
+from sparselmm.formula.algebra import TermList
+from sparselmm.linalg.machine import GIGA, MEMORY_SHARE, available_memory
+
+
+def check_size(terms: TermList, values: Callable[[str], Value], n: int, where: str) -> None:
+    """Refuse a matrix that does not fit in memory, or has more columns of numbers than rows.
+
+    Parameters
+    ----------
+    terms : TermList
+        Its terms.
+    values : callable
+        The value of each variable on the rows of the model; factors without unused levels.
+    n : int
+        Rows.
+    where : str
+        What the matrix is, for messages.
+
+    Raises
+    ------
+    DesignError
+        Naming the widest factor and its number of levels, where one is to blame.
+    """
+    variables = {variable: values(variable) for term in terms.terms for variable in term}
+    width = {variable: _width(value) for variable, value in variables.items()}
+    columns = [prod(width[variable] for variable in term) for term in terms.terms]
+    factors = {v: len(value.levels) for v, value in variables.items() if isinstance(value, Factor)}
+    plain = sum(p for term, p in zip(terms.terms, columns) if not any(v in factors for v in term))
+    if plain >= n and where == "the fixed part":
+        raise DesignError(
+            f"{where} has {plain + terms.intercept:,} columns of numbers for {n:,} rows; the model needs more rows "
+            "than fixed effects"
+        )
+    p = sum(columns) + terms.intercept
+    needed = 8.0 * (float(n) * p + float(p) ** 2 + sum(float(m) ** 2 for m in factors.values()))
+    room = available_memory()
+    if room is None or needed < MEMORY_SHARE * room:
+        return
+    size = (
+        f"{where} would have {p:,} columns for {n:,} rows and take {needed / GIGA:,.3g} GB; {room / GIGA:.3g} GB are "
+        "available"
+    )
+    widest = max(factors, key=factors.__getitem__, default=None)
+    if widest is None:
+        raise DesignError(f"{size}; leave out interactions")
+    raise DesignError(
+        f"the factor {widest} in {where} has {factors[widest]:,} levels, each with a coefficient: {size}. A factor "
+        f"with so many levels can be a random effect, (1 | {widest}); numbers and dates should not be text"
+    )
+
+
+def _width(value: Value) -> int:
+    """Return how many columns a variable has in a product, at least."""
+    if isinstance(value, Factor):
+        return max(len(value.levels) - 1, 1)
+    return value.block.shape[1] if isinstance(value, Columns) else 1
