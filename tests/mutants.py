@@ -34,7 +34,7 @@ from tests.mutant_sites import ROOT, Mutant, Sites
 
 STORE = ROOT / ".mutants"
 COPIED = ("sparselmm", "tests", "data", "docs", *(path.name for path in ROOT.glob("*.*") if path.is_file()), "LICENSE")
-STAGES = (15.0, 60.0, 240.0)  # seconds of tests, as the map knows them, after which the next ones are asked for
+STAGES = 10.0, 40.0  # seconds of tests, as the map knows them, that come first and second; then all others
 PATIENCE = 6.0, 60.0  # a stage may take so many times what it should, and so many seconds more
 
 
@@ -125,10 +125,10 @@ def nearness(path: str, test: str) -> int:
     return sum(bool(set(part.split("_")) & found or part in test) for part in source)
 
 
-def stages(tests: list[str], times: dict[str, float]) -> Iterator[tuple[list[str], float]]:
-    """Yield portions of the tests and the seconds that each should take."""
+def stages(tests: list[str], times: dict[str, float], limit: float) -> Iterator[tuple[list[str], float]]:
+    """Yield portions of the tests and the seconds that each should take, up to the limit for all of them."""
     done, portion, total = 0.0, list[str](), 0.0
-    budgets = iter(STAGES)
+    budgets = iter([*(s for s in STAGES if s < limit), limit])
     budget = next(budgets)
     for test in tests:
         portion.append(test)
@@ -168,7 +168,7 @@ def copy_of_the_tree() -> Path:
     return folder
 
 
-def try_mutant(mutant: Mutant, folder: Path, known: TestMap) -> Verdict:
+def try_mutant(mutant: Mutant, folder: Path, known: TestMap, limit: float) -> Verdict:
     """Put a fault into a copy of the tree, run tests until one fails, and take it out again."""
     file = folder / mutant.path
     source, stat, start, count = file.read_bytes(), file.stat(), time.monotonic(), 0
@@ -176,7 +176,7 @@ def try_mutant(mutant: Mutant, folder: Path, known: TestMap) -> Verdict:
         cached.unlink()
     file.write_bytes(mutant.applied(source))
     try:
-        for portion, expected in stages(known.tests(mutant), known.times):
+        for portion, expected in stages(known.tests(mutant), known.times, limit):
             count += len(portion)
             failed = run_tests(folder, portion, expected, compiled="kernels" in mutant.path)
             if failed:
@@ -225,6 +225,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, required=True, help="of the draw")
     parser.add_argument("--count", type=int, default=120, help="mutants to draw")
+    parser.add_argument("--limit", type=float, default=240.0, help="seconds of tests for one mutant at most")
     parser.add_argument("--jobs", type=int, default=1, help="copies of the tree that work at once")
     parser.add_argument("--skip", nargs="*", default=[], help="parts of paths to leave out")
     parser.add_argument("--among", nargs="*", default=[], help="parts of paths to draw from")
@@ -242,7 +243,7 @@ def main() -> None:
     def one(mutant: Mutant) -> None:
         folder = folders.get()
         try:
-            verdict = try_mutant(mutant, folder, known)
+            verdict = try_mutant(mutant, folder, known, given.limit)
         finally:
             folders.put(folder)
         verdicts.append(verdict)
