@@ -17,7 +17,9 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,7 +37,8 @@ from tests.mutant_sites import ROOT, Mutant, Sites
 STORE = ROOT / ".mutants"
 COPIED = ("sparselmm", "tests", "data", "docs", *(path.name for path in ROOT.glob("*.*") if path.is_file()), "LICENSE")
 STAGES = 10.0, 40.0  # seconds of tests, as the map knows them, that come first and second; then all others
-PATIENCE = 6.0, 60.0  # a stage may take so many times what it should, and so many seconds more
+PATIENCE = 6.0, 40.0  # a stage may use so many times the processor that it should, and so many seconds more
+STARVED = 20.0  # times that many seconds of the clock, on a machine that others use
 
 
 def draw(seed: int, count: int, skip: list[str], among: list[str]) -> list[Mutant]:
@@ -193,12 +196,18 @@ def run_tests(folder: Path, tests: list[str], expected: float, compiled: bool) -
     if compiled:  # other kernels may hold a compiled copy of this one
         environment["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *sorted(tests)]
-    limit = PATIENCE[0] * expected + PATIENCE[1]
+    limit = int(PATIENCE[0] * expected + PATIENCE[1])
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit,
-                              check=False)  # fmt: skip
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False,
+                              timeout=STARVED * limit, preexec_fn=limited)  # fmt: skip
     except subprocess.TimeoutExpired:
-        return f"no end within {limit:.0f} s"
+        return f"no end within {STARVED * limit:.0f} s"
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"no end within {limit} s of the processor"
     if done.returncode == 0:
         return ""
     failed = re.search(r"^(?:FAILED|ERROR) (\S+.*?)(?: - |$)", done.stdout, re.MULTILINE)

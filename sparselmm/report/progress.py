@@ -32,7 +32,7 @@ class ProgressLine:
 
     verbose: int = 0
     stream: TextIO = field(default_factory=lambda: sys.stderr)
-    _start: float = field(default_factory=time.perf_counter)
+    _start: float = field(default_factory=lambda: time.perf_counter())
     _width: int = 0
 
     def __call__(self, count: int, value: float, best: float) -> None:

@@ -339,9 +339,9 @@ def test_small_models_are_built_fast():
     spec = parse_formula("y ~ Days + (Days|g)")
     best = np.inf
     for _ in range(30):
-        start = time.perf_counter()
+        start = time.thread_time()
         build_design(spec, small)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     assert best < 2.5e-3
 
 

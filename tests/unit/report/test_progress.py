@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Return a clock that the test turns; it starts at the time of now, which a new line takes as its start."""
-    now = [time.perf_counter()]
+    """Return a clock that the test turns, which lines start by and go by."""
+    now = [100.0]
     monkeypatch.setattr("sparselmm.report.progress.time.perf_counter", lambda: now[0])
     return now
 
