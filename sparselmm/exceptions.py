@@ -50,6 +50,10 @@ class DataError(SparseLMMError, ValueError):
     """The data do not fit the formula (missing column, wrong type, bad rows)."""
 
 
+class RowsNeededError(DataError):
+    """The question needs the rows of the data, and the fit has none any more; the text says what to pass."""
+
+
 class DesignError(DataError):
     """The data can be read, but the model they imply cannot be estimated."""
 

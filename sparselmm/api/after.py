@@ -30,8 +30,8 @@ from sparselmm.inference.predict.new_rows import (
     EncodedRows,
     Selection,
     check_positive,
-    design_rows,
     encode_rows,
+    own_rows,
     select_effects,
 )
 from sparselmm.inference.predict.prediction import Effects, Predicted, check_level, point, result_effects
@@ -57,15 +57,16 @@ class AfterFit(Predictor, Estimates):
         return self.source.weights_name, self.source.offset_name
 
     def _own_rows(self) -> tuple[EncodedRows, FloatArray | None]:
-        return design_rows(self.result.design), self.result.design.weights
+        observed = self.result.observed("predictions and draws for the rows of the fit", "pass newdata")
+        return own_rows(observed), observed.weights
 
     def _labelled(self, found: Predicted, own: bool) -> Predicted:
         """Return predictions for the rows of the fit padded as its fitted values are."""
-        design = self.result.design
-        if not own or design.na_action != "exclude":
+        if not own or self.result.layout.na_action != "exclude":
             return found
-        variance = None if found.variance is None else pad_rows(design, found.variance)
-        return Predicted(pad_rows(design, found.mean), variance, design.frame_index)
+        observed = self.result.observed("predictions for the rows of the fit", "pass newdata")
+        variance = None if found.variance is None else pad_rows(observed, found.variance)
+        return Predicted(pad_rows(observed, found.mean), variance, observed.frame_index)
 
     # --- random effects ------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class AfterFit(Predictor, Estimates):
         shown = {label: modes[label] if at is None else modes[label].iloc[at] for label, at in wanted.items()}
         if not condvar:
             return shown
-        terms = self.result.design.terms
+        terms = self.result.layout.terms
         groups = [[t for t, term in enumerate(terms) if term.label == label] for label in shown]
         found = label_covariances(self._joint(), self.result.sigma, groups, list(wanted.values()))
         return {
@@ -211,9 +212,10 @@ class AfterFit(Predictor, Estimates):
         return self._simulated(simulate(draws, nsim, seed), rows, newdata is None)
 
     def _simulated(self, values: FloatArray, rows: EncodedRows, own: bool) -> pd.DataFrame:
-        design, index = self.result.design, rows.index
-        if own and design.na_action == "exclude":
-            values, index = pad_rows(design, values), design.frame_index
+        index = rows.index
+        if own and self.result.layout.na_action == "exclude":
+            observed = self.result.observed("draws for the rows of the fit", "pass newdata")
+            values, index = pad_rows(observed, values), observed.frame_index
         return pd.DataFrame(values, index=index, columns=[f"sim_{i + 1}" for i in range(values.shape[1])])
 
     def _changed(self, effects: Effects, newparams: Mapping[str, Any]) -> Effects:
@@ -223,7 +225,7 @@ class AfterFit(Predictor, Estimates):
             raise ParameterError(f"newparams may hold theta, beta and sigma, not {names}")
         beta, sigma, factors = effects.beta, effects.sigma, effects.factors
         if "beta" in newparams:
-            beta = named_values(newparams["beta"], self.result.design.columns, "newparams['beta']")
+            beta = named_values(newparams["beta"], self.result.layout.columns, "newparams['beta']")
         if "sigma" in newparams:
             sigma = positive(newparams["sigma"], "newparams['sigma']")
         if "theta" in newparams:

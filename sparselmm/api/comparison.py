@@ -13,6 +13,7 @@ import pandas as pd
 
 from sparselmm.api.estimates import Estimates
 from sparselmm.api.fitting import Refitting
+from sparselmm.data.design import Design
 from sparselmm.data.encoding.encoding import EncodingSpec
 from sparselmm.exceptions import ParameterError, SparseLMMWarning, warn_user
 from sparselmm.hints.refusal import hinted
@@ -20,9 +21,9 @@ from sparselmm.inference.compare.lrt import (
     Candidate,
     check_nested,
     check_same_data,
-    fixed_nested,
     information_table,
     lrt_table,
+    same_fixed,
 )
 from sparselmm.inference.compare.montecarlo import difference_error
 from sparselmm.inference.compare.one_term_less import (
@@ -136,7 +137,7 @@ def _candidates(fits: Sequence[Any], refit: bool, names: Sequence[str] | None) -
     labels = [f"m{i + 1}" for i in range(len(fits))] if names is None else [str(name) for name in names]
     if len(labels) != len(fits) or len(set(labels)) < len(labels):
         raise ParameterError(f"names must hold {len(fits)} different names")
-    given = [Candidate(label, fit.result, fit.formula) for label, fit in zip(labels, fits)]
+    given = [Candidate(label, fit.result, fit.formula, fit.row_facts) for label, fit in zip(labels, fits)]
     check_same_data(given)
     by_reml = [c.name for c in given if c.result.criterion_type.reml]
     if not by_reml:
@@ -169,12 +170,11 @@ def _check_fits(fits: Sequence[Any]) -> None:
 def _check_reml(candidates: Sequence[Candidate], n_reml: int) -> None:
     if n_reml < len(candidates):
         raise ParameterError("some fits are by REML and some by maximum likelihood; compare them with refit=True")
-    first = candidates[0].result.design.X
+    first = candidates[0]
     for other in candidates[1:]:
-        X = other.result.design.X
-        if X.shape != first.shape or not fixed_nested(X, first):
+        if other.result.p != first.result.p or not same_fixed(other, first):
             raise ParameterError(
-                f"REML criteria of {candidates[0].name} and {other.name} cannot be compared, because their "
+                f"REML criteria of {first.name} and {other.name} cannot be compared, because their "
                 "fixed effects differ; use refit=True"
             )
 
@@ -189,7 +189,8 @@ def _fit(problem: Problem, criterion: Criterion) -> FitResult:
 def drop1_lrt(fit: Refitting) -> pd.DataFrame:
     """Return likelihood-ratio tests of each droppable term, all models fitted by maximum likelihood."""
     full = _fit(fit.problem, BY_ML) if fit.reml else fit.result
-    problem, design = replace(fit.problem, engine=full.engine), full.design
+    problem = replace(fit.problem, engine=full.engine)
+    design = Design(full.layout, full.observed("models with one term less"))
     reduced: dict[str, Compared] = {}
     for term in droppable(fixed_terms(_encoding(fit))):
         if _encoding(fit).fixed.intercept:
@@ -200,7 +201,7 @@ def drop1_lrt(fit: Refitting) -> pd.DataFrame:
                 warnings.simplefilter("ignore", SparseLMMWarning)
                 small = fit.update(f". ~ . - {term.name}", reml=False).result
             check_same_data([Candidate("the model", full), Candidate(f"the model without {term.name}", small)])
-        reduced[term.name] = _compared(full, small, small.design.p + small.n_par + 1)
+        reduced[term.name] = _compared(full, small, small.p + small.n_par + 1)
     return drop1_table(Compared(fit.npar, full.criterion), reduced)
 
 
@@ -211,16 +212,17 @@ def _compared(full: FitResult, small: FitResult, npar: int) -> Compared:
 def ranova_lrt(fit: Estimates) -> pd.DataFrame:
     """Return likelihood-ratio tests of the random terms by the criterion of the fit."""
     result = fit.result
+    design = Design(result.layout, result.observed("models with one term less"))
     encoding = fit.source.encoding
     reduced: dict[str, Compared] = {}
-    for reduction in reductions(result.design, None if encoding is None else encoding.terms):
-        design = reduced_design(result.design, reduction)
-        if design is None:
+    for reduction in reductions(result.layout, None if encoding is None else encoding.terms):
+        smaller = reduced_design(design, reduction)
+        if smaller is None:
             small = evaluate_at(fit.problem, no_effects(result.theta), result.criterion_type)
-            npar = result.design.p + 1
+            npar = result.p + 1
         else:
-            small = _fit(fit.problem.for_design(design), result.criterion_type)
-            npar = design.p + small.n_par + 1
+            small = _fit(fit.problem.for_design(smaller), result.criterion_type)
+            npar = result.p + small.n_par + 1
         label = reduction.label if reduction.label not in reduced else f"{reduction.label} [{reduction.term + 1}]"
         reduced[label] = _compared(result, small, npar)
     table = ranova_table(Compared(fit.npar, fit.criterion), reduced)
@@ -237,4 +239,4 @@ def _encoding(fit: Estimates) -> EncodingSpec:
 def f_rows(fit: Estimates) -> dict[str, Any]:
     """Return for each droppable term the hypothesis that its coefficients are zero."""
     terms = droppable(fixed_terms(_encoding(fit)))
-    return {t.name: np.eye(fit.result.design.p)[list(t.columns)] for t in terms}
+    return {t.name: np.eye(fit.result.p)[list(t.columns)] for t in terms}

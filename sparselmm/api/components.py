@@ -74,7 +74,7 @@ class Components(AfterFit, Inference):
         ``adjusted`` leaves the fixed part out, ``unadjusted`` adds its variance to the denominator; with
         ``by_term`` the share of each random term. Random slopes enter by their mean variance over rows.
         """
-        shares = variance_shares(self.result)
+        shares = variance_shares(self.result, self.row_facts.moments)
         return icc_by_term(shares) if by_term else icc_series(shares)
 
     def r2(self) -> pd.Series[float]:
@@ -87,7 +87,7 @@ class Components(AfterFit, Inference):
         >>> fit.r2().round(3).to_dict()
         {'marginal': 0.279, 'conditional': 0.799}
         """
-        return r2_series(variance_shares(self.result))
+        return r2_series(variance_shares(self.result, self.row_facts.moments))
 
     def random_effects_pca(self) -> dict[str, pd.DataFrame]:
         """Return principal components of the random effects per grouping label, lme4's ``rePCA``.
@@ -124,7 +124,7 @@ class Components(AfterFit, Inference):
         return out[[name for name in order if name in out.columns]]
 
     def _tidy_fixed(self, level: float, ddf: str | None) -> pd.DataFrame:
-        if self.result.design.p == 0:
+        if self.result.layout.p == 0:
             return pd.DataFrame()
         found = tidy_fixed(self.coef_table(ddf or "normal", level))
         return found if ddf is not None else found.drop(columns=["df", "p.value"])

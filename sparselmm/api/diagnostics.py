@@ -13,8 +13,8 @@ import pandas as pd
 from sparselmm._typing import IntArray
 from sparselmm.api.estimates import Estimates
 from sparselmm.data import build_design
-from sparselmm.data.design import GroupedTerm
 from sparselmm.data.formulas import parse_formula
+from sparselmm.data.rows import GroupedTerm
 from sparselmm.data.tables.columns import Factor, to_grouping
 from sparselmm.data.tables.foreign import as_series
 from sparselmm.data.tables.frame import as_frame
@@ -61,7 +61,7 @@ class Diagnostics(Estimates):
         >>> round(float(fit.residuals("scaled").abs().max()), 4)
         5.1793
         """
-        return by_row(self.result.design, residuals_of(self.result, kind), f"residuals_{kind}")
+        return by_row(self.result, residuals_of(self.result, kind), f"residuals_{kind}")
 
     def leverage(self) -> pd.Series[float]:
         """Return the diagonal of the hat matrix by row, lme4's ``hatvalues``.
@@ -81,7 +81,7 @@ class Diagnostics(Estimates):
         >>> round(float(fit.leverage().sum()), 4)
         4.9126
         """
-        return by_row(self.result.design, self._geometry().hat, "leverage")
+        return by_row(self.result, self._geometry().hat, "leverage")
 
     def cooks_distance(self) -> pd.Series[float]:
         """Return Cook's distance by row as lme4 defines it: (r/(1-h))² h/(σ² p), r the Pearson residual.
@@ -90,8 +90,8 @@ class Diagnostics(Estimates):
         For the distance in the metric of Cov(β), and for whole groups, see `influence`.
         """
         r = self.result
-        values = cook_of_cases(residuals_of(r, "pearson"), self._geometry().hat, r.sigma, r.design.p)
-        return by_row(r.design, values, "cooks_distance")
+        values = cook_of_cases(residuals_of(r, "pearson"), self._geometry().hat, r.sigma, r.p)
+        return by_row(r, values, "cooks_distance")
 
     def dfbetas(self) -> pd.DataFrame:
         """Return for each row the change of each coefficient without it, over its standard error without it.
@@ -144,7 +144,9 @@ class Diagnostics(Estimates):
             parts = {("cook", ""): cases.cook[:, None], ("change", None): cases.change,
                      ("change", "sigma"): (cases.sigma - r.sigma)[:, None],
                      ("dfbetas", None): cases.change / cases.se}  # fmt: skip
-            return pd.DataFrame(np.hstack(list(parts.values())), index=r.design.index, columns=self._columns(parts))
+            return pd.DataFrame(
+                np.hstack(list(parts.values())), index=r.observed("influences").index, columns=self._columns(parts)
+            )
         codes, levels = self._group(group)
         found = group_influence(r, codes, len(levels), theta=theta)
         parts = {("cook", ""): found.cook[:, None], ("change", None): found.change,
@@ -214,23 +216,25 @@ class Diagnostics(Estimates):
         return Plots(self)  # type: ignore[arg-type]
 
     def _geometry(self) -> RowGeometry:
-        return row_geometry(self.result.design, self.result.engine, self.result.par)
+        return row_geometry(self.result.observed("leverages"), self.result.engine, self.result.par)
 
     def _cases(self) -> CaseDeletion:
         r = self.result
         return delete_cases(self._geometry(), residuals_of(r, "response"), r.pwrss, r.df)
 
     def _row_frame(self, values: npt.NDArray[np.float64]) -> pd.DataFrame:
-        design = self.result.design
-        exclude = design.na_action == "exclude"
-        index = design.frame_index if exclude else design.index
-        return pd.DataFrame(pad_rows(design, values) if exclude else values, index=index, columns=list(design.columns))
+        observed, layout = self.result.observed("influences"), self.result.layout
+        exclude = layout.na_action == "exclude"
+        index = observed.frame_index if exclude else observed.index
+        return pd.DataFrame(
+            pad_rows(observed, values) if exclude else values, index=index, columns=list(layout.columns)
+        )
 
     def _columns(self, parts: Mapping[tuple[str, str | None], Any]) -> pd.MultiIndex:
         names: list[tuple[str, str]] = []
         for first, second in parts:
             if second is None:
-                names += [(first, c) for c in self.result.design.columns]
+                names += [(first, c) for c in self.result.layout.columns]
             elif second == "theta":
                 names += [(first, name) for name in self.problem.theta_names]
             else:
@@ -239,18 +243,18 @@ class Diagnostics(Estimates):
 
     def _group(self, group: str | npt.ArrayLike) -> tuple[IntArray, pd.Index]:
         """Return the code of each row used and the levels of a grouping."""
-        design = self.result.design
+        observed = self.result.observed("influences")
         if isinstance(group, str):
-            for term in design.terms:
+            for term in observed.terms:
                 if isinstance(term, GroupedTerm) and term.label == group:
                     return term.codes, term.levels.rename(group)
-            factor = self._factor(group).take(design.rows).drop_unused()
+            factor = self._factor(group).take(observed.positions).drop_unused()
             return self._checked(factor.codes, factor.levels.rename(group))
         values = as_series(group, "group").reset_index(drop=True)
-        if len(values) == len(design.frame_index) and len(values) != design.n:
-            values = values.iloc[design.rows]
-        if len(values) != design.n:
-            raise ParameterError(f"group has {len(values)} labels; it needs one for each of the {design.n} rows used")
+        if len(values) == len(observed.frame_index) and len(values) != observed.n:
+            values = values.iloc[observed.positions]
+        if len(values) != observed.n:
+            raise ParameterError(f"group has {len(values)} labels; it needs one for each of the {observed.n} rows used")
         factor = to_grouping(values, "group").drop_unused()
         return self._checked(factor.codes.astype(np.int64), factor.levels.rename("group"))
 
@@ -263,7 +267,7 @@ class Diagnostics(Estimates):
     def _factor(self, name: str) -> Factor:
         frame = as_frame(self.source.table())
         if name not in frame:
-            labels = ", ".join(dict.fromkeys(t.label for t in self.result.design.terms))
+            labels = ", ".join(dict.fromkeys(t.label for t in self.result.layout.terms))
             raise ParameterError(
                 f"{name!r} is neither a grouping factor ({labels}) nor a column; {frame.suggestion(name)}"
             )

@@ -15,10 +15,11 @@ from sparselmm.exceptions import Message
 from sparselmm.hints.refusal import Hinted
 from sparselmm.inference.diagnose.audit import logdet_error
 from sparselmm.inference.frames import by_row, coefficients_by_label
+from sparselmm.inference.row_facts import FactsOfRows, KeptFacts, RowFacts
 from sparselmm.likelihood.certificate import Convergence
 from sparselmm.likelihood.criterion import ML
 from sparselmm.likelihood.problem import Problem
-from sparselmm.likelihood.result import FitResult, VarCorr
+from sparselmm.likelihood.result import RESIDUALS, FitResult, VarCorr
 from sparselmm.optimize import OptimizerReport
 from sparselmm.statistics.crossproducts import CrossProducts
 
@@ -35,16 +36,19 @@ class Estimates(Hinted, hints="fit"):
         The numbers.
     source : ModelSource
         Formula and encoding.
+    kept : KeptFacts or None
+        What is known of the rows after `MixedModelFit.without_rows`.
     """
 
     problem: Problem
     result: FitResult
     source: ModelSource
+    kept: KeptFacts | None = None
 
     # --- fixed effects -----------------------------------------------------------------------
 
     def _series(self, values: FloatArray, name: str) -> pd.Series[float]:
-        return pd.Series(values, index=pd.Index(self.result.design.columns, dtype=object), name=name)
+        return pd.Series(values, index=pd.Index(self.result.layout.columns, dtype=object), name=name)
 
     @cached_property
     def params(self) -> pd.Series[float]:
@@ -63,13 +67,13 @@ class Estimates(Hinted, hints="fit"):
 
     def cov_params(self) -> pd.DataFrame:
         """Return the covariance matrix of the fixed effects, σ²(X'V⁻¹X)⁻¹, (p, p)."""
-        names = list(self.result.design.columns)
+        names = list(self.result.layout.columns)
         return pd.DataFrame(self.scale * self.result.unscaled_cov, index=names, columns=names)
 
     @property
     def dropped_columns(self) -> tuple[str, ...]:
         """Fixed-effects columns left out because they depend on earlier ones."""
-        return self.result.design.dropped_columns
+        return self.result.layout.dropped_columns
 
     @property
     def r_names(self) -> dict[str, str]:
@@ -117,26 +121,30 @@ class Estimates(Hinted, hints="fit"):
     @property
     def ngroups(self) -> dict[str, int]:
         """Number of levels per grouping label."""
-        return {t.label: t.m for t in self.result.design.terms}
+        return {t.label: t.m for t in self.result.layout.terms}
 
     # --- rows ------------------------------------------------------------------------------------
 
     @property
     def fittedvalues(self) -> pd.Series[float]:
         """Conditional fitted values offset + Xβ + Zb, by row."""
-        return by_row(self.result.design, self.result.linear_predictor, "fitted")
+        return by_row(self.result, self.result.linear_predictor, "fitted")
 
     @property
     def resid(self) -> pd.Series[float]:
         """Response minus fitted values, by row."""
-        return by_row(self.result.design, self.result.design.y - self.result.linear_predictor, "resid")
+        return by_row(self.result, self.result.residuals, "resid")
 
     @property
     def resid_pearson(self) -> pd.Series[float]:
         """Residuals times the square root of the prior weights, by row."""
-        design = self.result.design
-        values = design.y - self.result.linear_predictor
-        return by_row(design, values if design.weights is None else values * np.sqrt(design.weights), "resid_pearson")
+        values = self.result.observed(RESIDUALS).scaled(self.result.residuals)
+        return by_row(self.result, values, "resid_pearson")
+
+    @cached_property
+    def row_facts(self) -> FactsOfRows:
+        """What tests and comparisons know of the rows, also after `without_rows`."""
+        return self.kept or RowFacts(self.result, self.source)
 
     # --- criteria ----------------------------------------------------------------------------------
 
@@ -168,12 +176,12 @@ class Estimates(Hinted, hints="fit"):
     @property
     def npar(self) -> int:
         """Number of parameters: p, the covariance parameters and σ."""
-        return self.result.design.p + self.result.n_par + 1
+        return self.result.p + self.result.n_par + 1
 
     @property
     def nobs(self) -> int:
         """Number of rows with positive weight."""
-        return self.result.design.n
+        return self.result.n
 
     @property
     def aic(self) -> float:

@@ -1,9 +1,10 @@
-"""From a formula to a fitted problem, and the methods of a fit that fit again."""
+"""From a formula to a fitted problem, and the methods of a fit that fit again or drop and read its rows."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,19 +15,24 @@ from sparselmm._typing import FloatArray
 from sparselmm.api.estimates import Estimates
 from sparselmm.data import build_design
 from sparselmm.data.formulas import parse_formula, update_formula
+from sparselmm.data.layout import DesignLayout
+from sparselmm.data.rows import Rows
 from sparselmm.data.source import ModelSource
 from sparselmm.data.tables.labels import check_order
 from sparselmm.data.tables.subset import take_subset
-from sparselmm.exceptions import DataError, ParameterError
+from sparselmm.exceptions import DataError, ParameterError, RowsNeededError, SparseLMMWarning
 from sparselmm.formula import ModelSpec
 from sparselmm.hints.names import check_choice, refuse_file_name
 from sparselmm.hints.refusal import refuse_names, refuse_unknown
+from sparselmm.inference.row_facts import RowDigest, RowFacts, digest
 from sparselmm.likelihood.criterion import Criterion, criterion_for
 from sparselmm.likelihood.problem import Problem, evaluate_at, fit_problem
 from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg import IterativeControl
 from sparselmm.optimize import Optimizer
 from sparselmm.report.progress import progress
+
+GIVE_BACK = "pass the data to fit.with_rows(data)"
 
 #: The arguments of `lmer`, in their order.
 LMER_TAKES = (
@@ -109,7 +115,82 @@ def theta_values(values: npt.ArrayLike) -> FloatArray:
         raise ParameterError(f"theta must be a sequence of numbers, not {values!r}") from error
 
 
-class Refitting(Estimates):
+class Parting(Estimates):
+    """Part of `MixedModelFit`: the fit without its rows, and with them again."""
+
+    def without_rows(self) -> Self:
+        """Return this fit without the rows of the data: its size depends on the model only.
+
+        Estimates, tests, intervals, marginal means, profiles, the bootstrap, comparisons, random effects with
+        their variances, predictions for new data, the summary and `save` work as before, and pickles are
+        small. What is about single rows (residuals, fitted values, leverages, influence, plots of
+        residuals, other responses) raises `RowsNeededError`.
+
+        Examples
+        --------
+        >>> import sparselmm as slm
+        >>> fit = slm.lmer("Reaction ~ Days + (Days | Subject)", slm.load_dataset("sleepstudy")).without_rows()
+        >>> fit.predict({"Days": [10], "Subject": ["308"]}).round(2).tolist()
+        [450.33]
+        >>> fit.resid
+        Traceback (most recent call last):
+            ...
+        sparselmm.exceptions.RowsNeededError: residuals need the rows of the data, which were dropped: pass the data \
+to fit.with_rows(data)
+        """
+        if self.kept is not None:
+            return self
+        return replace(
+            self,
+            problem=replace(self.problem, rows=None),
+            result=replace(self.result, rows=None),
+            source=self.source.without_data(),
+            kept=RowFacts(self.result, self.source).kept(),
+        )
+
+    def with_rows(self, data: Any, *, weights: Any = None, offset: Any = None) -> Self:
+        """Return a fit made by `without_rows` with its rows again.
+
+        Parameters
+        ----------
+        data : table
+            The data of the fit.
+        weights, offset : (n,) array, optional
+            Where they were given as arrays.
+
+        Raises
+        ------
+        DataError
+            When these are not the rows of the fit.
+        """
+        source, rows = read_again(self.source, self.result.layout, self.row_facts.digest, data, weights, offset)
+        problem, result = replace(self.problem, rows=rows), replace(self.result, rows=rows)
+        return replace(self, problem=problem, result=result, source=source, kept=None)
+
+
+def read_again(
+    source: ModelSource, layout: DesignLayout, known: RowDigest, data: Any, weights: Any, offset: Any
+) -> tuple[ModelSource, Rows]:
+    """Return the source and the rows of a fit whose rows were dropped; see `MixedModelFit.with_rows`."""
+    if source.spec is None:
+        raise ParameterError("a model made from arrays has no formula to read data with; keep the fit with its rows")
+    given = {"weights": weights, "offset": offset}
+    arguments = source.complete({name: x for name, x in given.items() if x is not None})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SparseLMMWarning)  # they were issued by the fit
+        encoding, design = build_design(source.spec, data, **arguments)
+    found = digest(design.rows)
+    unlike = [f.name for f in fields(found) if getattr(found, f.name) != getattr(known, f.name)]
+    if not unlike and design.layout.columns != layout.columns:
+        unlike = ["columns of X"]
+    if unlike:
+        what = {"places": "other rows are used", "y": "the response differs"}
+        said = "; ".join(what.get(name, f"the {name} differ") for name in unlike)
+        raise DataError(f"these are not the data of the fit: {said}")
+    return ModelSource(source.spec, encoding, arguments, data), design.rows
+
+
+class Refitting(Parting):
     """Part of `MixedModelFit`: the same design or a changed model fitted anew."""
 
     def refit(self, y: npt.ArrayLike | None = None, *, reml: bool | None = None) -> Self:
@@ -128,14 +209,15 @@ class Refitting(Estimates):
         problem, source = self.problem, self.source
         if y is not None:
             response = self._response(y)
-            problem, source = problem.with_response(response), source.with_response(response, self.result.design)
+            source = source.with_response(response, self.result.observed("other responses"))
+            problem = problem.with_response(response)
         # close to this fit's θ, Newton steps alone are the shortest way; a boundary is no place to start from
         nearby: dict[str, Any] = {} if self.is_singular else {"start": self.theta, "optimizer": "newton"}
         result = fit_problem(problem, criterion, **nearby)
         return replace(self, problem=problem.solved(result), result=result, source=source)
 
     def _response(self, y: npt.ArrayLike) -> FloatArray:
-        design = self.result.design
+        observed = self.result.observed("other responses")
         try:
             values = np.array(y, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -147,18 +229,18 @@ class Refitting(Estimates):
                     f"the new response has {values.shape[1]} columns: pass {one}, or all to slm.fit_many(fit, y)"
                 )
             values = values[:, 0]
-        whole = values.shape == (len(design.frame_index),)
-        check_order(y, design.frame_index if whole else design.index, "y")
-        if whole and len(design.frame_index) != design.n:
-            values = values[design.rows]
-        if values.shape != (design.n,):
+        whole = values.shape == (len(observed.frame_index),)
+        check_order(y, observed.frame_index if whole else observed.index, "y")
+        if whole and len(observed.frame_index) != observed.n:
+            values = values[observed.positions]
+        if values.shape != (observed.n,):
             raise DataError(
-                f"the new response has shape {values.shape}; it needs one value for each of the {design.n} rows used"
+                f"the new response has shape {values.shape}; it needs one value for each of the {observed.n} rows used"
             )
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
-            raise DataError(f"the new response is missing or not finite in rows {list(design.index[bad[:10]])}")
-        if design.n > 1 and np.ptp(values) == 0:
+            raise DataError(f"the new response is missing or not finite in rows {list(observed.index[bad[:10]])}")
+        if observed.n > 1 and np.ptp(values) == 0:
             raise DataError("the new response is constant")
         return values
 
@@ -197,9 +279,11 @@ class Refitting(Estimates):
         if self.source.spec is None:
             raise ParameterError("a model made from arrays has no formula to update")
         text = self.formula if formula is None else update_formula(self.source.spec, formula)
+        if data is None and self.kept is not None:
+            raise RowsNeededError("a changed model needs the rows of the data, which were dropped: pass data=")
         table, response = (self.source.table(), self.source.response) if data is None else (data, None)
         solving = self.problem.solving(changes.get("solver", self.problem.solver))
-        arguments = {**self.source.arguments, **solving, **changes}
+        arguments = {**self.source.complete(changes), **solving, **changes}
         fitting = {key: arguments.pop(key) for key in ("start", "optimizer", "verbose") if key in arguments}
         if subset is not None:
             table, cut = take_subset(table, subset, {**arguments, "response": response})

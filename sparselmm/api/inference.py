@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sparselmm._typing import FloatArray
 from sparselmm.api.comparison import drop1_lrt, f_rows, ranova_lrt
-from sparselmm.api.fitting import Refitting
-from sparselmm.exceptions import NumericalError, ParameterError
+from sparselmm.api.fitting import GIVE_BACK, Refitting
+from sparselmm.exceptions import NumericalError, ParameterError, RowsNeededError
 from sparselmm.hints.names import check_interval
 from sparselmm.hints.refusal import refuse_unknown
 from sparselmm.inference.bootstrap.intervals import boot_conf_int
@@ -21,7 +22,6 @@ from sparselmm.inference.fixed.contrasts import anova_type
 from sparselmm.inference.fixed.hypotheses import Hypothesis, LinearHypothesis, read_hypothesis
 from sparselmm.inference.fixed.methods import DEFAULT, METHODS, method_key
 from sparselmm.inference.fixed.tables import f_table, t_table
-from sparselmm.inference.fixed.terms import raw_rows
 from sparselmm.inference.fixed.wald import TestMethod
 from sparselmm.inference.means.emmeans import ContrastKind, axes, marginal_means, variables
 from sparselmm.inference.means.tables import EMMeans, emmeans_tables
@@ -141,10 +141,16 @@ class Inference(Refitting):
         refuse_unknown(INTERVALS[method], options, "fit.conf_int")
         return INTERVALS[method](self, level, **options)[["conf_low", "conf_high"]]
 
+    def _type3(self) -> tuple[FloatArray, ...]:
+        factors = self.row_facts.type3
+        if factors is None:
+            raise RowsNeededError(f"tests of type III need the data: {GIVE_BACK}")
+        return factors
+
     # --- hypotheses ----------------------------------------------------------------------------
 
     def _hypothesis(self, given: Hypothesis, rhs: npt.ArrayLike | None) -> LinearHypothesis:
-        names = self.result.design.columns
+        names = self.result.layout.columns
         aliases = {} if self.source.encoding is None else self.source.encoding.r_names()
         return read_hypothesis(given, names, rhs, aliases)
 
@@ -247,7 +253,7 @@ class Inference(Refitting):
         method = self._method(ddf)
         kind = anova_type(type)
         encoding = self.source.encoding
-        table = f_table(method, hypotheses(self.result, encoding, self.source.table, kind), kind)
+        table = f_table(method, hypotheses(encoding, self.row_facts.X, self._type3, kind), kind)
         table.attrs["notes"] += aliased_note(encoding, kind)
         return table
 
@@ -339,17 +345,17 @@ class Inference(Refitting):
             raise ParameterError("a model made from arrays has no variables to average over; use t_test")
         method = self._method(ddf)
         names, groups = variables(specs), variables(by)
-        design = self.result.design
-        raw = raw_rows(encoding, self.source.table(), design.rows, offsets=True)
-        offset = 0.0 if design.offset is None else float(np.mean(design.offset))
-        found = marginal_means(encoding, raw, names, groups, at, offset)
-        averaged = [a.name for a in axes(encoding, raw, at) if len(a.levels) > 1 and a.name not in (*names, *groups)]
+        known = self.row_facts.averages
+        if known is None:
+            raise RowsNeededError(f"marginal means need the levels and means of the data: {GIVE_BACK}")
+        found = marginal_means(encoding, known, names, groups, at)
+        averaged = [a.name for a in axes(known.variables, at) if len(a.levels) > 1 and a.name not in (*names, *groups)]
         return emmeans_tables(method, found, names, groups, contrasts, adjust, level, averaged)
 
 
 def summary_table(fit: Inference, ddf: str) -> tuple[pd.DataFrame | None, str]:
     """Return the coefficient table for a summary, or None and the reason why there is none."""
-    if fit.result.design.p == 0:
+    if fit.result.p == 0:
         return None, ""
     if ddf == "auto":
         with fit.problem.engine.locked() as pls:

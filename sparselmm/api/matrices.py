@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.api.estimates import Estimates
+from sparselmm.data.rows import Rows
 from sparselmm.exceptions import ParameterError
 from sparselmm.linalg import make_system
 from sparselmm.linalg.blocks import apply_transposed
@@ -25,18 +26,18 @@ class Matrices(Estimates):
     @property
     def X(self) -> FloatArray:
         """Fixed-effects matrix, (n, p)."""
-        return self.result.design.X
+        return self.result.observed("matrices").X
 
     @property
     def Z(self) -> sp.csr_array:
         """Random-effects matrix, (n, q), columns term by term and level by level."""
-        return sp.csr_array(sp.hstack([t.to_sparse() for t in self.result.design.terms], format="csr"))
+        return sp.csr_array(sp.hstack([t.to_sparse() for t in self.result.observed("matrices").terms], format="csr"))
 
     @property
     def Lambda(self) -> sp.csr_array:
         """Relative covariance factor Λ(θ), (q, q), lower triangular and block diagonal."""
         templates = self.problem.engine.parameters.reported_templates(self.result.par)
-        blocks = [sp.kron(sp.eye_array(t.m), T) for t, T in zip(self.result.design.terms, templates)]
+        blocks = [sp.kron(sp.eye_array(t.m), T) for t, T in zip(self.result.layout.terms, templates)]
         return sp.csr_array(sp.block_diag(blocks, format="csr"))
 
     @property
@@ -65,8 +66,10 @@ class Matrices(Estimates):
     def _plain_crossproducts(self) -> CrossProducts:
         """Cross-products with Z as the user wrote it."""
         xp = self.problem.engine.crossproducts
-        design = self.result.design
-        return CrossProducts.from_design(design, xp.basis, (None,) * len(design.terms)) if any(xp.centres) else xp
+        if not any(xp.centres):
+            return xp
+        observed = self.result.observed("matrices")
+        return CrossProducts.from_rows(observed, xp.basis, (None,) * len(observed.terms))
 
     @property
     def RX(self) -> FloatArray:
@@ -93,7 +96,7 @@ class Matrices(Estimates):
     def devcomp(self) -> dict[str, float]:
         """Return the parts of the criterion: ldL2, ldRX2, wrss, ussq, pwrss, sigmaML, sigmaREML."""
         r = self.result
-        n, p = r.design.n, r.design.p
+        n, p = r.n, r.p
         ussq = float(r.u @ r.u)
         return {
             "ldL2": r.ldL2,
@@ -115,19 +118,23 @@ class Matrices(Estimates):
             ``sigma``, ``Lambda``, ``Lambdat``, ``L``, ``P``, ``RX``, ``RZX``, ``cnms``, ``flist``, ``Gp``, ``Tlist``,
             ``weights``, ``offset``, ``n``, ``p``, ``q``, ``devcomp``.
         """
-        design, r = self.result.design, self.result
+        layout, r = self.result.layout, self.result
+
+        def observed() -> Rows:
+            return self.result.observed("vectors of the rows")
+
         table = {
             "X": lambda: self.X,
             "Z": lambda: self.Z,
             "Zt": lambda: self.Z.T.tocsr(),
-            "Ztlist": lambda: {t.name: t.to_sparse().T.tocsr() for t in design.terms},
-            "y": lambda: design.y,
+            "Ztlist": lambda: {t.name: t.to_sparse().T.tocsr() for t in observed().terms},
+            "y": lambda: observed().y,
             "mu": lambda: r.linear_predictor,
             "u": self._spherical,
             "b": lambda: r.b,
             "theta": lambda: r.theta,
             "beta": lambda: r.beta,
-            "fixef": lambda: dict(zip(design.columns, r.beta)),
+            "fixef": lambda: dict(zip(layout.columns, r.beta)),
             "sigma": lambda: r.sigma,
             "Lambda": lambda: self.Lambda,
             "Lambdat": lambda: self.Lambda.T.tocsr(),
@@ -135,17 +142,17 @@ class Matrices(Estimates):
             "P": lambda: self.P,
             "RX": lambda: self.RX,
             "RZX": lambda: self.RZX,
-            "cnms": lambda: {t.name: list(t.columns) for t in design.terms},
-            "flist": lambda: {t.label: getattr(t, "codes", None) for t in design.terms},
+            "cnms": lambda: {t.name: list(t.columns) for t in layout.terms},
+            "flist": lambda: {t.label: getattr(t, "codes", None) for t in observed().terms},
             "Gp": lambda: self.problem.engine.crossproducts.gram.offsets,
             "Tlist": lambda: dict(
-                zip((t.name for t in design.terms), self.problem.engine.parameters.reported_templates(r.par))
+                zip((t.name for t in layout.terms), self.problem.engine.parameters.reported_templates(r.par))
             ),
-            "weights": lambda: np.ones(design.n) if design.weights is None else design.weights,
-            "offset": lambda: np.zeros(design.n) if design.offset is None else design.offset,
-            "n": lambda: design.n,
-            "p": lambda: design.p,
-            "q": lambda: design.q,
+            "weights": lambda: np.ones(r.n) if observed().weights is None else observed().weights,
+            "offset": lambda: np.zeros(r.n) if observed().offset is None else observed().offset,
+            "n": lambda: r.n,
+            "p": lambda: r.p,
+            "q": lambda: layout.q,
             "devcomp": self.devcomp,
         }
         names = list(name) if isinstance(name, list | tuple) else [name]

@@ -143,9 +143,8 @@ class LinearMixedModel(Hinted, hints="model"):
         return cls(Problem.from_design(design, solver, control), ModelSource(None, None, arguments, None))
 
     def __repr__(self) -> str:
-        design = self.problem.design
-        groups = ", ".join(dict.fromkeys(f"{t.label}: {t.m}" for t in design.terms))
-        return f"<LinearMixedModel: {self.source.formula}; {design.n} rows, {groups}>"
+        groups = ", ".join(dict.fromkeys(f"{t.label}: {t.m}" for t in self.problem.layout.terms))
+        return f"<LinearMixedModel: {self.source.formula}; {self.problem.engine.crossproducts.n} rows, {groups}>"
 
     @property
     def theta_names(self) -> tuple[str, ...]:
@@ -319,7 +318,7 @@ def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = Tr
     >>> slm.fit_many(model, np.column_stack([y, 2 * y]))["sigma"].round(3).tolist()
     [25.592, 51.184]
     """
-    design = model.problem.design
+    observed = model.problem.observed("other responses")
     try:
         values = np.asarray(Y, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -328,15 +327,15 @@ def fit_many(model: LinearMixedModel | MixedModelFit, Y: Any, *, reml: bool = Tr
         raise DataError(f"Y must have two dimensions (rows, responses) and a response, not shape {values.shape}")
     if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1:
         raise ParameterError(f"n_jobs must be a positive integer, not {n_jobs!r}")
-    check_order(Y, design.frame_index if len(values) == len(design.frame_index) else design.index, "Y")
-    if len(values) == len(design.frame_index) != design.n:
-        values = values[design.rows]
-    if len(values) != design.n:
-        raise DataError(f"Y has {len(values)} rows; the model uses {design.n}")
+    check_order(Y, observed.frame_index if len(values) == len(observed.frame_index) else observed.index, "Y")
+    if len(values) == len(observed.frame_index) != observed.n:
+        values = values[observed.positions]
+    if len(values) != observed.n:
+        raise DataError(f"Y has {len(values)} rows; the model uses {observed.n}")
     found = fit_responses(model.problem, values, criterion_of(reml), n_jobs)
     index = Y.columns if isinstance(Y, pd.DataFrame) else pd.RangeIndex(values.shape[1], name="response")
     table = pd.DataFrame({"criterion": found.criterion, "sigma": found.sigma}, index=index)
-    names = [*design.columns, *(f"theta[{name}]" for name in model.theta_names)]
+    names = [*model.problem.layout.columns, *(f"theta[{name}]" for name in model.theta_names)]
     parameters = model.problem.engine.parameters
     theta = np.array([parameters.theta(x) for x in found.par])
     estimates = pd.DataFrame(np.hstack([found.coefficients, theta]), index=index, columns=names)

@@ -17,7 +17,7 @@ from sparselmm.data.formulas import parse_formula
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.formula.nodes import Expression, Name
 from sparselmm.hints.refusal import hinted
-from sparselmm.inference.predict.new_rows import design_rows
+from sparselmm.inference.predict.new_rows import own_rows
 from sparselmm.inference.predict.simulate import Draws, count, named_values, positive
 from sparselmm.inference.predict.simulate import simulate as draw
 
@@ -81,17 +81,18 @@ def simulate(
     """
     nsim = count(nsim)
     design = _design(formula, as_frame(data), weights, offset, contrasts, context)
-    parameters = ParameterMap(tuple(make_structure(t.structure, t.k) for t in design.terms))
-    names = [name for s, t in zip(parameters.structures, design.terms) for name in s.theta_names(t.label, t.columns)]
+    layout, observed = design.layout, design.rows
+    parameters = ParameterMap(tuple(make_structure(t.structure, t.k) for t in layout.terms))
+    names = [name for s, t in zip(parameters.structures, layout.terms) for name in s.theta_names(t.label, t.columns)]
     par = parameters.par(named_values(theta, names, "theta"))
-    coefficients = named_values(beta, design.columns, "beta") if design.p or np.size(beta) else np.zeros(0)
-    rows = design_rows(design)
-    mean = rows.shift + design.X @ coefficients
+    coefficients = named_values(beta, layout.columns, "beta") if layout.p or np.size(beta) else np.zeros(0)
+    rows = own_rows(observed)
+    mean = rows.shift + observed.X @ coefficients
     parts = tuple(part for part in rows.parts if part is not None)
-    draws = Draws(mean, parts, parameters.reported_templates(par), positive(sigma, "sigma"), design.weights)
-    values = np.full((len(design.frame_index), nsim), np.nan)
-    values[design.rows] = draw(draws, nsim, seed)
-    return pd.DataFrame(values, index=design.frame_index, columns=[f"sim_{i + 1}" for i in range(nsim)])
+    draws = Draws(mean, parts, parameters.reported_templates(par), positive(sigma, "sigma"), observed.weights)
+    values = np.full((len(observed.frame_index), nsim), np.nan)
+    values[observed.positions] = draw(draws, nsim, seed)
+    return pd.DataFrame(values, index=observed.frame_index, columns=[f"sim_{i + 1}" for i in range(nsim)])
 
 
 def _design(formula: str, frame: Frame, weights: Any, offset: Any, contrasts: Any, context: Any) -> Design:

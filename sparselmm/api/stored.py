@@ -167,7 +167,7 @@ class FittedModel(Predictor):
 
     @property
     def resid_pearson(self) -> FloatArray:
-        """Minimum, quartiles and maximum of the Pearson residuals of the fit, (5,)."""
+        """Minimum, quartiles and maximum of the Pearson residuals of the fit, (5,); empty after `without_rows`."""
         return np.array(self.tree["facts"]["pearson"])
 
     def summary(self, correlation: bool = False, digits: int = 4) -> Summary:

@@ -2,8 +2,9 @@
 
 from sparselmm.data.arrays import design_from_arrays
 from sparselmm.data.build import build_design
-from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm
+from sparselmm.data.design import Design
 from sparselmm.data.encoding.encoding import EncodingSpec, r_names
+from sparselmm.data.rows import DesignTerm, GroupedTerm, SparseTerm
 
 __all__ = [
     "Design",

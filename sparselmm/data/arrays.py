@@ -14,9 +14,10 @@ import scipy.sparse as sp
 from sparselmm._typing import AnyArray, FloatArray, frozen
 from sparselmm.covariance import STRUCTURES
 from sparselmm.data.assemble import RowData, assemble, check_weights
-from sparselmm.data.design import Design, DesignTerm, GroupedTerm, SparseTerm, is_ones_column, ones_column
+from sparselmm.data.design import Design
 from sparselmm.data.encoding.values import Columns, Value
 from sparselmm.data.row_selection import UsedRows, check_na_action, own, usable_rows
+from sparselmm.data.rows import DesignTerm, GroupedTerm, SparseTerm, is_ones_column, ones_column
 from sparselmm.data.tables.codes import as_codes
 from sparselmm.data.tables.columns import Factor, to_grouping
 from sparselmm.data.tables.foreign import as_series, is_column

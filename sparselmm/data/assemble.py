@@ -17,8 +17,10 @@ from sparselmm.data.checks import (
     check_terms,
     drop_dependent,
 )
-from sparselmm.data.design import Design, DesignTerm
+from sparselmm.data.design import Design
+from sparselmm.data.layout import DesignLayout
 from sparselmm.data.row_selection import UsedRows, own
+from sparselmm.data.rows import DesignTerm, Rows
 from sparselmm.data.tables.columns import describe_rows
 from sparselmm.exceptions import DataError, Message
 
@@ -98,18 +100,21 @@ def assemble(
     offset = None if data.offset is None else data.used(data.offset)
     check_response(y if offset is None else y - offset, X, has_intercept, data.response_name)
     notes += check_scales(X, columns)
-    design = Design(
+    rows = Rows(
         y=y,
         X=frozen(X),
-        columns=columns,
         weights=None if data.weights is None else data.used(data.weights),
         offset=offset,
         terms=terms,
         frame_index=data.index,
         mask=None if data.rows.mask is None else frozen(data.rows.mask),
+    )
+    layout = DesignLayout(
+        columns=columns,
+        terms=tuple(term.layout for term in terms),
+        response_name=data.response_name,
         na_action=data.na_action,
         dropped_columns=tuple(name for j, name in enumerate(names) if j not in set(kept)),
-        response_name=data.response_name,
         messages=(*messages, *notes),
     )
-    return kept, design
+    return kept, Design(layout, rows)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray, IntArray, frozen
 from sparselmm.data.assemble import RowData, assemble, check_weights
-from sparselmm.data.design import Design, GroupedTerm, ones_column
+from sparselmm.data.design import Design
 from sparselmm.data.encoding.contrasts import check_contrasts
 from sparselmm.data.encoding.encoding import EncodingSpec, TermEncoding
 from sparselmm.data.encoding.evaluate import Evaluator, numeric
@@ -22,6 +22,7 @@ from sparselmm.data.encoding.rules import RULES
 from sparselmm.data.encoding.sizes import check_size
 from sparselmm.data.encoding.values import Value
 from sparselmm.data.row_selection import UsedRows, check_na_action, missing_rows, usable_rows
+from sparselmm.data.rows import GroupedTerm, ones_column
 from sparselmm.data.tables.columns import Factor, describe_rows
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.data.tables.labels import check_order

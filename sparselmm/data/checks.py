@@ -9,7 +9,7 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import make_structure
-from sparselmm.data.design import DesignTerm, GroupedTerm
+from sparselmm.data.rows import DesignTerm, GroupedTerm
 from sparselmm.data.tables.codes import chunks
 from sparselmm.data.tables.columns import list_some
 from sparselmm.exceptions import DataWarning, DesignError, Message, RankDeficiencyWarning, ScaleWarning, warn_user

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.design import Design
 from sparselmm.data.encoding.encoding import EncodingSpec
-from sparselmm.exceptions import DataError
+from sparselmm.data.rows import Rows
+from sparselmm.exceptions import DataError, RowsNeededError
 from sparselmm.formula import ModelSpec
 
 ARRAY = "(array)"
@@ -62,11 +62,32 @@ class ModelSource:
             raise DataError("the data of this model are not kept after it was saved or copied; pass data=")
         return self.data
 
-    def with_response(self, y: FloatArray, design: Design) -> ModelSource:
-        """Return the source of a model with another response, (n,), on the rows of its design."""
-        response = np.full(len(design.frame_index), np.nan)
-        response[design.rows] = y
+    def with_response(self, y: FloatArray, observed: Rows) -> ModelSource:
+        """Return the source of a model with another response, (n,), on these rows."""
+        response = np.full(len(observed.frame_index), np.nan)
+        response[observed.positions] = y
         return replace(self, response=response)
+
+    def without_data(self) -> ModelSource:
+        """Return this without the table and without arguments as long as it; ``"(array)"`` stands for them."""
+        names = {"weights": self.weights_name, "offset": self.offset_name}
+        return replace(self, arguments={**self.arguments, **names}, data=None, response=None)
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments with those given in their place.
+
+        Raises
+        ------
+        RowsNeededError
+            When one of them was an array and has gone with the rows.
+        """
+        arguments = {**self.arguments, **given}
+        gone = [name for name in ("weights", "offset") if isinstance(x := arguments.get(name), str) and x == ARRAY]
+        if gone:
+            raise RowsNeededError(
+                f"the fit had an array as {gone[0]}, which was dropped with its rows: pass {gone[0]}="
+            )
+        return arguments
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None, "response": None}

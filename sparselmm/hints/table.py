@@ -81,8 +81,8 @@ RESULT_NAMES = {
 #: Names of statsmodels' models, and where their content is.
 MODEL_NAMES = {
     "data": "the table given is model.lmm.source.data; names are in endog_names and exog_names",
-    "exog_re": "the matrix of each random term is Z of model.lmm.problem.design.terms",
-    "exog_vc": "the matrix of each random term is Z of model.lmm.problem.design.terms",
+    "exog_re": "the matrix of each random term is Z of model.lmm.problem.rows.terms",
+    "exog_vc": "the matrix of each random term is Z of model.lmm.problem.rows.terms",
     "loglike": "write model.lmm.at(theta).llf, or llf of the fit",
 }
 

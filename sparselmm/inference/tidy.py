@@ -21,6 +21,7 @@ from sparselmm.inference.leave_out.residuals import cook_of_cases
 from sparselmm.likelihood.result import FitResult
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals")
+AUGMENTED = "augmented data"
 
 
 def check_effects(effects: str | Sequence[str]) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ def tidy_modes_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def glance_row(result: FitResult, npar: int) -> pd.DataFrame:
     """Return one row: nobs, sigma, logLik, AIC, BIC, REMLcrit or deviance, df.residual."""
-    n, criterion = result.design.n, result.criterion
+    n, criterion = result.n, result.criterion
     name = "REMLcrit" if result.criterion_type.reml else "deviance"
     return pd.DataFrame(
         {
@@ -88,16 +89,16 @@ def augment_rows(result: FitResult, source: ModelSource) -> pd.DataFrame:
     The response of a refit replaces the column of the formula's; that of log(y) is added, and y left out.
     After an approximate fit to many rows .hat and .cooksd are left out; ``attrs["notes"]`` says so.
     """
-    design = result.design
+    observed = result.observed(AUGMENTED)
     frame = as_frame(source.data) if source.data is not None else None
-    exclude = design.na_action == "exclude"
-    rows = np.arange(len(design.frame_index)) if exclude else design.rows
+    exclude = result.layout.na_action == "exclude"
+    rows = np.arange(len(observed.frame_index)) if exclude else observed.positions
     columns = {} if frame is None else {name: s.iloc[rows].array for name, s in frame.readable().items()}
     if source.response is not None and source.spec is not None:
         columns = _with_response(columns, source.spec, source.response[rows])
     numbers, notes = _augmented(result)
-    padded = {name: pad_rows(design, values) if exclude else values for name, values in numbers.items()}
-    out = pd.DataFrame({**columns, **padded}, index=design.frame_index if exclude else design.index)
+    padded = {name: pad_rows(observed, values) if exclude else values for name, values in numbers.items()}
+    out = pd.DataFrame({**columns, **padded}, index=observed.frame_index if exclude else observed.index)
     if notes:
         out.attrs["notes"] = notes
     return out
@@ -114,16 +115,16 @@ def _with_response(columns: dict[str, Any], spec: ModelSpec, y: FloatArray) -> d
 
 def _augmented(result: FitResult) -> tuple[dict[str, FloatArray], list[str]]:
     """Return the columns of the rows used, (n,) each, and remarks."""
-    design = result.design
-    w = np.ones(design.n) if design.weights is None else design.weights
-    offset = np.zeros(design.n) if design.offset is None else design.offset
-    mu, resid = result.linear_predictor, design.y - result.linear_predictor
+    observed, n = result.observed(AUGMENTED), result.n
+    w = np.ones(n) if observed.weights is None else observed.weights
+    offset = np.zeros(n) if observed.offset is None else observed.offset
+    mu, resid = result.linear_predictor, result.residuals
     out, notes = {".fitted": mu, ".resid": resid}, []
     try:
-        hat = row_geometry(design, result.engine, result.par).hat
-        out |= {".hat": hat, ".cooksd": cook_of_cases(np.sqrt(w) * resid, hat, result.sigma, design.p)}
+        hat = row_geometry(observed, result.engine, result.par).hat
+        out |= {".hat": hat, ".cooksd": cook_of_cases(np.sqrt(w) * resid, hat, result.sigma, result.p)}
     except UnsupportedError as error:
         notes.append(f"without .hat and .cooksd: {error}")
-    fixed = (design.X @ result.beta if design.p else np.zeros(design.n)) + offset
-    out |= {".fixed": fixed, ".mu": mu, ".offset": offset, ".sqrtXwt": np.ones(design.n), ".sqrtrwt": np.sqrt(w)}
+    fixed = (observed.X @ result.beta if result.p else np.zeros(n)) + offset
+    out |= {".fixed": fixed, ".mu": mu, ".offset": offset, ".sqrtXwt": np.ones(n), ".sqrtrwt": np.sqrt(w)}
     return out | {".weights": w, ".wtres": np.sqrt(w) * resid}, notes

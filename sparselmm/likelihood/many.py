@@ -41,7 +41,7 @@ def fit_responses(problem: Problem, Y: FloatArray, criterion: Criterion, n_jobs:
 
 def _in_one_sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> Estimates:
     parts = []
-    step = max(1, BATCH_ENTRIES // max(problem.engine.crossproducts.gram.q * 20, problem.design.n, 1))
+    step = max(1, BATCH_ENTRIES // max(problem.engine.crossproducts.gram.q * 20, problem.engine.crossproducts.n, 1))
     for first in range(0, Y.shape[1], step):
         with blas_threads(0.0):
             parts.append(_sweep(problem, Y[:, first : first + step], criterion))
@@ -73,14 +73,14 @@ def _sweep(problem: Problem, Y: FloatArray, criterion: Criterion) -> Estimates:
 
 def response_sums(problem: Problem, Y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return b0 (m, p), Z'WY (q, m), X'WY (p, m) and Y'WY (m,) of responses less their pilot fits."""
-    design, xp = problem.design, problem.engine.crossproducts
-    X = xp.basis.apply(design.X)
-    W = np.ones(design.n) if design.weights is None else design.weights
-    Yc = Y if design.offset is None else Y - design.offset[:, None]
+    observed, xp = problem.observed("other responses"), problem.engine.crossproducts
+    X = xp.basis.apply(observed.X)
+    W = np.ones(observed.n) if observed.weights is None else observed.weights
+    Yc = Y if observed.offset is None else Y - observed.offset[:, None]
     b0 = np.linalg.lstsq(xp.XytWXy[:-1, :-1], X.T @ (W[:, None] * Yc))[0] if xp.p else np.zeros((0, Y.shape[1]))
     residual = Yc - X @ b0
     weighted = W[:, None] * residual
-    Z = [t.to_sparse() for t in with_centred_terms(design, xp.centres).terms]
+    Z = [t.to_sparse() for t in with_centred_terms(observed, xp.centres).terms]
     ZtWY = np.concatenate([z.T @ weighted for z in Z])
     squares = np.einsum("nm,nm->m", residual, weighted)
     return np.asarray(b0.T), ZtWY, np.asarray(X.T @ weighted), np.asarray(squares)

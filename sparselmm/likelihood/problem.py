@@ -11,6 +11,8 @@ from sparselmm._typing import FloatArray
 from sparselmm.covariance import make_structure
 from sparselmm.covariance.parameters import ParameterMap
 from sparselmm.data.design import Design
+from sparselmm.data.layout import DesignLayout
+from sparselmm.data.rows import Rows, needed
 from sparselmm.exceptions import (
     ConvergenceWarning,
     Message,
@@ -43,8 +45,10 @@ class Problem:
 
     Attributes
     ----------
-    design : Design
-        The rows.
+    layout : DesignLayout
+        What the columns of X and the random terms are.
+    rows : Rows or None
+        What was observed; None once it was dropped.
     engine : Engine
         Cross-products, parameters and solver.
     solver : str or None
@@ -53,7 +57,8 @@ class Problem:
         Effort of the iterative solver.
     """
 
-    design: Design
+    layout: DesignLayout
+    rows: Rows | None
     engine: Engine
     solver: str | None = None
     control: IterativeControl | None = None
@@ -67,21 +72,25 @@ class Problem:
             raise ParameterError(f"control must be a sparselmm.IterativeControl, not {control!r}")
         if control is not None and solver in SYSTEMS:
             raise ParameterError(f"control is for the iterative solver; solver={solver!r} is exact and takes none")
-        return cls._of(design, CrossProducts.from_design(design), solver, control)
+        return cls._of(design, CrossProducts.from_rows(design.rows), solver, control)
 
     @classmethod
     def _of(
         cls, design: Design, crossproducts: CrossProducts, solver: str | None, control: IterativeControl | None
     ) -> Problem:
         structures = []
-        for term, centre in zip(design.terms, crossproducts.centres):
+        for term, centre in zip(design.layout.terms, crossproducts.centres):
             structures.append(
                 make_structure(term.structure, term.k, None if centre is None else (centre.position, centre.multiples))
             )
         parameters = ParameterMap(tuple(structures))
         workspace = Workspace(partial(make_system, crossproducts.gram, solver, control))
         engine = Engine(crossproducts, parameters, workspace)
-        return cls(design, engine, solver, control)
+        return cls(design.layout, design.rows, engine, solver, control)
+
+    def observed(self, what: str, instead: str = "") -> Rows:
+        """Return the rows; where they were dropped, raise `RowsNeededError`: ``what`` need them."""
+        return needed(self.rows, what, instead)
 
     def solving(self, solver: str | None) -> dict[str, Any]:
         """Return the arguments of a changed model solved in this way; exact solvers take no control."""
@@ -89,8 +98,9 @@ class Problem:
 
     def with_response(self, y: FloatArray) -> Problem:
         """Return the same problem for another response, (n,)."""
-        crossproducts = self.engine.crossproducts.with_response(self.design, y)
-        return replace(self, design=replace(self.design, y=y), engine=self.engine.with_response(crossproducts))
+        rows = self.observed("other responses")
+        crossproducts = self.engine.crossproducts.with_response(rows, y)
+        return replace(self, rows=replace(rows, y=y), engine=self.engine.with_response(crossproducts))
 
     def for_design(self, design: Design, shared: CrossProducts | None = None) -> Problem:
         """Return the problem of another design of the same rows, treated in the same way.
@@ -101,11 +111,11 @@ class Problem:
         """
         with self.engine.locked() as pls:
             drawn, name = pls.system.monte_carlo is not None, pls.system.name
-        same = design.terms is self.design.terms
+        same = self.rows is not None and design.rows.terms is self.rows.terms
         if drawn and same:
-            shared = shared or replace(CrossProducts.from_design(design), gram=self.engine.crossproducts.gram)
-            return replace(self, design=design, engine=self.engine.with_response(shared))
-        crossproducts = CrossProducts.from_design(design)
+            shared = shared or replace(CrossProducts.from_rows(design.rows), gram=self.engine.crossproducts.gram)
+            return replace(self, layout=design.layout, rows=design.rows, engine=self.engine.with_response(shared))
+        crossproducts = CrossProducts.from_rows(design.rows)
         if not drawn:
             return self._of(design, crossproducts, self.solver if same else None, self.control)
         solver = name if has_iterative(crossproducts.gram) else None
@@ -120,7 +130,7 @@ class Problem:
         """Names of the entries of θ."""
         return tuple(
             name
-            for s, t in zip(self.engine.parameters.structures, self.design.terms)
+            for s, t in zip(self.engine.parameters.structures, self.layout.terms)
             for name in s.theta_names(t.label, t.columns)
         )
 
@@ -135,7 +145,8 @@ def evaluate_at(problem: Problem, theta: FloatArray | Sequence[float], criterion
         solution = pls.solve(par)
         value = pls.value(solution, criterion)
         report = OptimizerReport("fixed", Status.STOPPED, "theta was given", 1, 0, ((par, value),))
-        return build_result(problem.design, problem.engine.with_effort(pls.effort), pls, solution, criterion, report)
+        engine = problem.engine.with_effort(pls.effort)
+        return build_result(problem.layout, problem.rows, engine, pls, solution, criterion, report)
 
 
 def fit_problem(
@@ -148,11 +159,12 @@ def fit_problem(
 ) -> FitResult:
     """Minimize the criterion over θ and return the result at the minimum."""
     par = None if start is None else problem.engine.parameters.par(start)
-    terms = tuple(Term(t.name, t.columns) for t in problem.design.terms)
+    terms = tuple(Term(t.name, t.columns) for t in problem.layout.terms)
     with problem.engine.locked() as pls, blas_threads(pls.system.blas_flops):
         found = search(pls, criterion, terms, start=par, optimizer=optimizer, listener=listener)
         engine, pls = problem.engine.with_effort(found.pls.effort), found.pls
-        result = build_result(problem.design, engine, pls, found.solution, criterion, found.report, found.certificate)
+        parts = found.solution, criterion, found.report, found.certificate
+        result = build_result(problem.layout, problem.rows, engine, pls, *parts)
     return _with_messages(result)
 
 

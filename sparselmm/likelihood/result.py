@@ -11,7 +11,8 @@ import pandas as pd
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.layout import DesignLayout
+from sparselmm.data.rows import GroupedTerm, Rows, needed
 from sparselmm.data.tables.codes import chunks
 from sparselmm.exceptions import Message
 from sparselmm.likelihood.certificate import Convergence, singular_directions
@@ -23,6 +24,7 @@ from sparselmm.linalg.blocks import apply_factor
 from sparselmm.optimize import OptimizerReport
 from sparselmm.statistics.crossproducts import FixedTransform
 
+RESIDUALS = "residuals"  # what needs the rows, for `Rows.needed`
 CANCELLING = 1e5  # y'Wy over pwrss beyond which the residuals of the rows are summed once for accuracy
 
 
@@ -118,8 +120,10 @@ class FitResult:
 
     Attributes
     ----------
-    design : Design
-        The rows.
+    layout : DesignLayout
+        What the columns of X and the random terms are.
+    rows : Rows or None
+        What was observed; None once it was dropped.
     engine : Engine
         The solver of this problem.
     criterion_type : Criterion
@@ -144,7 +148,8 @@ class FitResult:
         What the user should know.
     """
 
-    design: Design
+    layout: DesignLayout
+    rows: Rows | None
     engine: Engine
     criterion_type: Criterion
     par: FloatArray
@@ -162,6 +167,20 @@ class FitResult:
     convergence: Convergence | None = None
     messages: tuple[Message, ...] = ()
 
+    def observed(self, what: str, instead: str = "") -> Rows:
+        """Return the rows; where they were dropped, raise `RowsNeededError`: ``what`` need them."""
+        return needed(self.rows, what, instead)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.engine.crossproducts.n
+
+    @property
+    def p(self) -> int:
+        """Number of fixed effects."""
+        return self.layout.p
+
     @property
     def n_par(self) -> int:
         """Number of covariance parameters."""
@@ -170,7 +189,7 @@ class FitResult:
     @property
     def df(self) -> int:
         """Divisor of pwrss in σ²."""
-        return self.criterion_type.df(self.design.n, self.design.p)
+        return self.criterion_type.df(self.n, self.p)
 
     @cached_property
     def unscaled_cov(self) -> FloatArray:
@@ -184,26 +203,31 @@ class FitResult:
         templates = self.engine.parameters.reported_templates(self.par)
         terms = tuple(
             TermCovariance(t.name, t.label, t.columns, frozen(self.sigma**2 * (T @ T.T)))
-            for t, T in zip(self.design.terms, templates)
+            for t, T in zip(self.layout.terms, templates)
         )
         return VarCorr(terms, self.sigma)
 
     @cached_property
     def linear_predictor(self) -> FloatArray:
         """Conditional fitted values offset + Xβ + Zb, (n,)."""
-        return frozen(linear_predictor(self.design, self.beta, self.b))
+        return frozen(linear_predictor(self.observed("fitted values"), self.beta, self.b))
+
+    @property
+    def residuals(self) -> FloatArray:
+        """Response minus conditional fitted values, (n,)."""
+        return self.observed(RESIDUALS).y - self.linear_predictor
 
     @property
     def term_modes(self) -> tuple[FloatArray, ...]:
         """Conditional modes per term, (m, k) each."""
-        sizes = [t.m * t.k for t in self.design.terms]
+        sizes = [t.m * t.k for t in self.layout.terms]
         parts = np.split(self.b, np.cumsum(sizes)[:-1])
-        return tuple(x.reshape(t.m, t.k) for x, t in zip(parts, self.design.terms))
+        return tuple(x.reshape(t.m, t.k) for x, t in zip(parts, self.layout.terms))
 
     @cached_property
     def is_singular(self) -> bool:
         """Whether a random term has a direction of (relatively) zero variance."""
-        names, columns = zip(*((t.name, t.columns) for t in self.design.terms))
+        names, columns = zip(*((t.name, t.columns) for t in self.layout.terms))
         parameters, scales = self.engine.parameters, column_scales(self.engine.crossproducts.gram)
         templates = parameters.templates(self.par)
         return len(singular_directions(names, columns, templates, scales, parameters.maps, parameters.deficits)) > 0
@@ -215,18 +239,18 @@ class FitResult:
             return pls.value(pls.solve(par), criterion or self.criterion_type)
 
 
-def linear_predictor(design: Design, beta: FloatArray, b: FloatArray) -> FloatArray:
+def linear_predictor(observed: Rows, beta: FloatArray, b: FloatArray) -> FloatArray:
     """Return offset + Xβ + Zb, (n,)."""
-    mu: FloatArray = design.X @ beta
-    if design.offset is not None:
-        mu += design.offset
+    mu: FloatArray = observed.X @ beta
+    if observed.offset is not None:
+        mu += observed.offset
     start = 0
-    for t in design.terms:
+    for t in observed.terms:
         block = b[start : start + t.m * t.k]
         start += t.m * t.k
         if isinstance(t, GroupedTerm):
             modes = block.reshape(t.m, t.k)
-            for rows in chunks(design.n):
+            for rows in chunks(observed.n):
                 own, Z = modes[t.codes[rows]], t.Z[rows]
                 mu[rows] += own[:, 0] * Z[:, 0] if t.k == 1 else np.einsum("nk,nk->n", own, Z)
         else:
@@ -234,10 +258,10 @@ def linear_predictor(design: Design, beta: FloatArray, b: FloatArray) -> FloatAr
     return mu
 
 
-def pwrss_from_rows(design: Design, beta: FloatArray, b: FloatArray, u: FloatArray) -> float:
+def pwrss_from_rows(observed: Rows, beta: FloatArray, b: FloatArray, u: FloatArray) -> float:
     """Return Σ w (y - offset - Xβ - Zb)² + u'u."""
-    squares = (design.y - linear_predictor(design, beta, b)) ** 2
-    return float(squares.sum() if design.weights is None else squares @ design.weights) + float(u @ u)
+    squares = (observed.y - linear_predictor(observed, beta, b)) ** 2
+    return float(squares.sum() if observed.weights is None else squares @ observed.weights) + float(u @ u)
 
 
 def original_RX(RX: FloatArray, basis: FixedTransform) -> FloatArray:
@@ -249,7 +273,8 @@ def original_RX(RX: FloatArray, basis: FixedTransform) -> FloatArray:
 
 
 def build_result(
-    design: Design,
+    layout: DesignLayout,
+    rows: Rows | None,
     engine: Engine,
     pls: PenalizedLeastSquares,
     solution: PLSSolution,
@@ -257,16 +282,20 @@ def build_result(
     report: OptimizerReport,
     convergence: Convergence | None = None,
 ) -> FitResult:
-    """Return the result of a penalized least-squares solution."""
+    """Return the result of a penalized least-squares solution.
+
+    Without rows pwrss is what the cross-products give, also where it is the small difference of large sums.
+    """
     xp = engine.crossproducts
     u = pls.spherical(solution)
     centred = apply_factor(u[:, None], solution.templates, xp.gram)[:, 0]
     b = engine.parameters.reported_modes(centred, xp.gram.offsets)
     beta = xp.basis.coefficients(solution.gamma)
-    if xp.XytWXy[-1, -1] > CANCELLING * solution.pwrss:
-        solution = replace(solution, pwrss=pwrss_from_rows(design, beta, b, u))
+    if rows is not None and xp.XytWXy[-1, -1] > CANCELLING * solution.pwrss:
+        solution = replace(solution, pwrss=pwrss_from_rows(rows, beta, b, u))
     return FitResult(
-        design=design,
+        layout=layout,
+        rows=rows,
         engine=engine,
         criterion_type=criterion,
         par=frozen(solution.par),
@@ -282,5 +311,5 @@ def build_result(
         b=frozen(b),
         report=report,
         convergence=convergence,
-        messages=design.messages,
+        messages=layout.messages,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray, frozen
-from sparselmm.exceptions import ParameterError
+from sparselmm.exceptions import ParameterError, RowsNeededError
 from sparselmm.report.protocol import SummarizableFit
 
 __all__ = ["Coefficients", "Note", "RandomRow", "SummaryContent", "collect"]
@@ -177,7 +177,10 @@ def _fit_statistics(fit: SummarizableFit) -> tuple[tuple[str, float], ...]:
 
 
 def _quantiles(fit: SummarizableFit) -> tuple[float, ...] | None:
-    r = np.asarray(fit.resid_pearson, dtype=np.float64)
+    try:
+        r = np.asarray(fit.resid_pearson, dtype=np.float64)
+    except RowsNeededError:
+        return None
     r = r[~np.isnan(r)]
     if not len(r) or not fit.sigma > 0:
         return None

@@ -16,7 +16,7 @@ from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
 from sparselmm.covariance import make_structure
-from sparselmm.data.design import Design, DesignTerm, GroupedTerm, is_ones_column
+from sparselmm.data.rows import DesignTerm, GroupedTerm, Rows, is_ones_column
 from sparselmm.data.tables.codes import chunks
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
 from sparselmm.linalg.cells import CodedRows, add_level_sums, cells, level_blocks, level_sums, many
@@ -108,7 +108,7 @@ class Centre:
 
 @dataclass(frozen=True)
 class CrossProducts:
-    """Sufficient statistics of a design.
+    """Sufficient statistics of the rows of a design.
 
     Attributes
     ----------
@@ -138,25 +138,25 @@ class CrossProducts:
     centres: tuple[Centre | None, ...] = ()
 
     @classmethod
-    def from_design(
-        cls, design: Design, basis: FixedTransform | None = None, centres: tuple[Centre | None, ...] | None = None
+    def from_rows(
+        cls, observed: Rows, basis: FixedTransform | None = None, centres: tuple[Centre | None, ...] | None = None
     ) -> CrossProducts:
         """Sum the products of all rows, in chunks; ``basis`` and ``centres`` fix the transformations."""
-        centres = tuple(find_centre(t) for t in design.terms) if centres is None else centres
-        design = with_centred_terms(design, centres)
-        basis = basis or pilot_basis(design)
-        m, k = tuple(t.m for t in design.terms), tuple(t.k for t in design.terms)
+        centres = tuple(find_centre(t) for t in observed.terms) if centres is None else centres
+        observed = with_centred_terms(observed, centres)
+        basis = basis or pilot_basis(observed)
+        m, k = tuple(t.m for t in observed.terms), tuple(t.k for t in observed.terms)
         offsets = np.concatenate([[0], np.cumsum(np.array(m, dtype=np.int64) * np.array(k, dtype=np.int64))])
-        p = design.p
+        p = observed.p
         ZtWXy = np.zeros((int(offsets[-1]), p + 1))
         XytWXy = np.zeros((p + 1, p + 1))
-        for rows in chunks(design.n, CHUNK_ROWS):
-            Xy, WXy = transformed(design, basis, rows)
+        for rows in chunks(observed.n, CHUNK_ROWS):
+            Xy, WXy = transformed(observed, basis, rows)
             XytWXy += Xy.T @ WXy
-            for t, term in enumerate(design.terms):
+            for t, term in enumerate(observed.terms):
                 add_term_products(term, WXy, rows, ZtWXy[offsets[t] : offsets[t + 1]])
         pairs = {
-            (i, j): _pair_products(design.terms[i], design.terms[j], design.weights)
+            (i, j): _pair_products(observed.terms[i], observed.terms[j], observed.weights)
             for i in range(len(m))
             for j in range(i + 1)
         }
@@ -164,30 +164,30 @@ class CrossProducts:
             gram=BlockGram(m, k, pairs),
             ZtWXy=frozen(ZtWXy),
             XytWXy=frozen(XytWXy),
-            n=design.n,
+            n=observed.n,
             p=p,
-            sum_log_weights=sum_of_logs(design.weights),
+            sum_log_weights=sum_of_logs(observed.weights),
             basis=basis,
             centres=centres,
         )
 
-    def with_response(self, design: Design, y: FloatArray) -> CrossProducts:
+    def with_response(self, observed: Rows, y: FloatArray) -> CrossProducts:
         """Return the cross-products of the same design with another response; Z and X parts are shared."""
-        design = with_centred_terms(replace(design, y=y), self.centres)
+        observed = with_centred_terms(replace(observed, y=y), self.centres)
         p = self.p
         basis = replace(self.basis, b0=np.zeros(p))
         right = np.zeros(p)
-        for rows in chunks(design.n, CHUNK_ROWS):
-            Xy, WXy = transformed(design, basis, rows)
+        for rows in chunks(observed.n, CHUNK_ROWS):
+            Xy, WXy = transformed(observed, basis, rows)
             right += Xy[:, :p].T @ WXy[:, p]
         if p:
             basis = replace(basis, b0=frozen(np.linalg.lstsq(self.XytWXy[:p, :p], right)[0]))
         ZtWXy, XytWXy, Zty = self.ZtWXy.copy(), self.XytWXy.copy(), np.zeros((self.gram.q, 1))
         XytWXy[p], XytWXy[:, p] = 0.0, 0.0
-        for rows in chunks(design.n, CHUNK_ROWS):
-            Xy, WXy = transformed(design, basis, rows)
+        for rows in chunks(observed.n, CHUNK_ROWS):
+            Xy, WXy = transformed(observed, basis, rows)
             XytWXy[:, p] += Xy.T @ WXy[:, p]
-            for t, term in enumerate(design.terms):
+            for t, term in enumerate(observed.terms):
                 a, b = self.gram.offsets[t], self.gram.offsets[t + 1]
                 add_term_products(term, WXy[:, p:], rows, Zty[a:b])
         ZtWXy[:, p:], XytWXy[p] = Zty, XytWXy[:, p]
@@ -229,17 +229,17 @@ def find_centre(term: DesignTerm) -> Centre | None:
     return Centre(position, tuple(float(c) for c in centre)) if centre.any() else None
 
 
-def with_centred_terms(design: Design, centres: tuple[Centre | None, ...]) -> Design:
-    """Return the design with Z in the coordinates of the cross-products."""
+def with_centred_terms(observed: Rows, centres: tuple[Centre | None, ...]) -> Rows:
+    """Return the rows with Z in the coordinates of the cross-products."""
     if not any(centres):
-        return design
+        return observed
     terms = []
-    for term, centre in zip(design.terms, centres):
+    for term, centre in zip(observed.terms, centres):
         if centre is not None and isinstance(term, GroupedTerm):
             Z = term.Z - np.outer(term.Z[:, centre.position], centre.multiples)
             term = replace(term, Z=Z)
         terms.append(term)
-    return replace(design, terms=tuple(terms))
+    return replace(observed, terms=tuple(terms))
 
 
 def sum_of_logs(weights: FloatArray | None) -> float:
@@ -264,27 +264,27 @@ def constant_column(A: FloatArray) -> int:
     return -1
 
 
-def pilot_basis(design: Design) -> FixedTransform:
+def pilot_basis(observed: Rows) -> FixedTransform:
     """Return centres and scales from the first rows and the least-squares fit of all of them."""
-    p = design.p
+    p = observed.p
     if p == 0:
         return FixedTransform(-1, np.zeros(0), np.zeros(0), np.zeros(0))
-    head = design.X[:CHUNK_ROWS]
-    position = constant_column(design.X)
+    head = observed.X[:CHUNK_ROWS]
+    position = constant_column(observed.X)
     mean, sd = head.mean(axis=0), head.std(axis=0)
     centre = np.zeros(p)
     if position >= 0:
         far = np.abs(mean) > NEAR * sd
         far[position] = False
-        centre[far] = rounded(mean, sd)[far] / design.X[0, position]
+        centre[far] = rounded(mean, sd)[far] / observed.X[0, position]
     size = np.sqrt((head**2).mean(axis=0) if position < 0 else np.where(centre != 0, sd**2, (head**2).mean(axis=0)))
     scale = np.exp2(-np.floor(np.log2(np.where(size > 0, size, 1.0))))
     basis = FixedTransform(position, frozen(centre), frozen(scale), np.zeros(p))
     R = np.zeros((0, p + 1))
-    for rows in chunks(design.n, CHUNK_ROWS):
-        Xy, _ = transformed(design, basis, rows)
-        if design.weights is not None:
-            Xy *= np.sqrt(design.weights[rows])[:, None]
+    for rows in chunks(observed.n, CHUNK_ROWS):
+        Xy, _ = transformed(observed, basis, rows)
+        if observed.weights is not None:
+            Xy *= np.sqrt(observed.weights[rows])[:, None]
         R = triangular_factor(np.vstack([R, Xy]) if len(R) else Xy)
     Rx = R[:p, :p]
     if np.linalg.cond(Rx) < NEARLY_DEPENDENT:
@@ -293,21 +293,21 @@ def pilot_basis(design: Design) -> FixedTransform:
     return replace(basis, b0=frozen(R[:p, p].copy()), mix=frozen(solve_triangular(Rx, np.eye(p))))
 
 
-def _centred(design: Design, rows: slice) -> FloatArray:
-    return design.y[rows] if design.offset is None else design.y[rows] - design.offset[rows]
+def _centred(observed: Rows, rows: slice) -> FloatArray:
+    return observed.y[rows] if observed.offset is None else observed.y[rows] - observed.offset[rows]
 
 
-def transformed(design: Design, basis: FixedTransform, rows: slice) -> tuple[FloatArray, FloatArray]:
+def transformed(observed: Rows, basis: FixedTransform, rows: slice) -> tuple[FloatArray, FloatArray]:
     """Return the transformed [X y] and W[X y] of a chunk of rows, each (c, p + 1)."""
-    p = design.p
+    p = observed.p
     Xy = np.empty((rows.stop - rows.start, p + 1))
-    fixed = basis.apply(design.X[rows], Xy[:, :p])
-    Xy[:, p] = _centred(design, rows)
+    fixed = basis.apply(observed.X[rows], Xy[:, :p])
+    Xy[:, p] = _centred(observed, rows)
     if basis.b0.any():
         Xy[:, p] -= fixed @ basis.b0
-    if design.weights is None:
+    if observed.weights is None:
         return Xy, Xy
-    return Xy, Xy * design.weights[rows, None]
+    return Xy, Xy * observed.weights[rows, None]
 
 
 def coded(term: GroupedTerm, rows: slice = slice(None)) -> CodedRows:

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray, frozen
-from sparselmm.data.design import Design, DesignTerm, GroupedTerm
+from sparselmm.data.rows import DesignTerm, GroupedTerm, Rows
 from sparselmm.data.tables.codes import chunks
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
 from sparselmm.linalg.cells import CodedRows, level_blocks
@@ -79,7 +79,7 @@ class RowPositions:
 
     Attributes
     ----------
-    rows : Design
+    rows : Rows
         The rows, Z in the coordinates of the cross-products.
     known : CrossProducts
         Those of some weights and response; pattern, centres and scales are kept.
@@ -87,12 +87,12 @@ class RowPositions:
         For each pair of terms (i, j), i >= j, the blocks of the rows.
     """
 
-    rows: Design
+    rows: Rows
     known: CrossProducts
     cells: Mapping[tuple[int, int], RowCells | EntryCells]
 
     @classmethod
-    def of(cls, design: Design, known: CrossProducts) -> RowPositions:
+    def of(cls, observed: Rows, known: CrossProducts) -> RowPositions:
         """Look up the blocks of all rows.
 
         Raises
@@ -100,7 +100,7 @@ class RowPositions:
         ValueError
             When a row has a pair of levels that the cross-products do not have.
         """
-        rows = with_centred_terms(design, known.centres)
+        rows = with_centred_terms(observed, known.centres)
         cells = {
             (i, j): _cells(pair, rows.terms[i], rows.terms[j], i == j) for (i, j), pair in known.gram.pairs.items()
         }

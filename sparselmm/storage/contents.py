@@ -82,7 +82,7 @@ def terms_tree(result: FitResult, encoding: EncodingSpec | None) -> list[dict[st
             "modes": modes,
             "factor": T,
         }
-        for term, modes, T in zip(result.design.terms, result.term_modes, factors)
+        for term, modes, T in zip(result.layout.terms, result.term_modes, factors)
     ]
 
 

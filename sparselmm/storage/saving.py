@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -33,11 +33,6 @@ class Saveable(Protocol):
         """Formula and encoding."""
         ...
 
-    @property
-    def resid_pearson(self) -> Any:
-        """Pearson residuals, (n,)."""
-        ...
-
 
 def save_fit(
     fit: Saveable, path: str | os.PathLike[str], include: str | None, errors: Callable[[], PredictionErrors]
@@ -50,14 +45,15 @@ def save_fit(
     result, encoding = fit.result, fit.source.encoding
     encoding = None if encoding is None else storable_encoding(encoding)
     facts = {name: getattr(fit, name) for name in FACTS}
-    pearson = np.asarray(fit.resid_pearson, dtype=np.float64)
-    facts["pearson"] = np.nanquantile(pearson, (0.0, 0.25, 0.5, 0.75, 1.0))
+    facts["pearson"] = np.zeros(0)
+    if result.rows is not None:
+        facts["pearson"] = np.quantile(result.rows.scaled(result.residuals), (0.0, 0.25, 0.5, 0.75, 1.0))
     facts["convergence"] = None if result.convergence is None else str(result.convergence).strip().splitlines()[0]
     facts["optimizer"] = result.report.message
     tree = {
         "facts": facts,
         "encoding": encoding,
-        "columns": result.design.columns,
+        "columns": result.layout.columns,
         "beta": result.beta,
         "unscaled_cov": result.unscaled_cov,
         "sigma": result.sigma,

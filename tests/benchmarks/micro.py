@@ -88,7 +88,7 @@ def evaluation_costs(names: list[str], scale: float) -> list[dict[str, Any]]:
                 warnings.simplefilter("ignore")
                 fit = model.fit(reml=design.reml)
             whole = time.perf_counter() - start
-            sizes = sorted((t.m * t.k for t in model.problem.design.terms), reverse=True)
+            sizes = sorted((t.m * t.k for t in model.problem.rows.terms), reverse=True)
             dpotrf = dpotrf_seconds(sum(sizes[1:]))
             with model.problem.engine.locked() as pls:
                 par, step = pls.parameters.par(fit.theta), iter(range(1, 10_000))

@@ -44,7 +44,7 @@ def weight_costs(names: list[str], scale: float, frame: Callable[[Any], Any]) ->
 def _costs(model: Any) -> dict[str, float]:
     from sparselmm.statistics.weighted import RowPositions
 
-    design, engine = model.problem.design, model.problem.engine
+    design, engine = model.problem.rows, model.problem.engine
     start = time.process_time()
     positions = RowPositions.of(design, engine.crossproducts)
     found = {"positions": time.process_time() - start}

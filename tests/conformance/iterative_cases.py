@@ -58,8 +58,8 @@ class Design:
 def design(case: Case) -> Design:
     problem = build(case)
     model = problem.fitted_model()
-    terms = model.problem.design.terms
-    gram = CrossProducts.from_design(model.problem.design, centres=(None,) * len(terms)).gram
+    terms = model.problem.rows.terms
+    gram = CrossProducts.from_rows(model.problem.rows, centres=(None,) * len(terms)).gram
     at = thetas(problem, 2)
     points = [*at, 0.01 * at[0], 10.0 * at[0], 100.0 * at[0]]
     return Design(

@@ -188,8 +188,8 @@ def schur_system(case, way, monkeypatch):
     for name, value in WAYS[way].items():
         monkeypatch.setattr(sandwich, name, value)
     problem = build(case)
-    design = problem.fitted_model().problem.design
-    system = SYSTEMS["schur"](CrossProducts.from_design(design, centres=(None,) * len(design.terms)).gram)
+    design = problem.fitted_model().problem.rows
+    system = SYSTEMS["schur"](CrossProducts.from_rows(design, centres=(None,) * len(design.terms)).gram)
     if system._q2:  # the way asked for is the way taken
         taken = system._sandwich
         assert (taken._dense is not None) == (way == "dense")

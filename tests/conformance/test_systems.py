@@ -15,8 +15,8 @@ PLAIN = [c for c in CASES if c.z != "year"]  # uncentred years are a matter of t
 def assembled(case, solver):
     """Return the problem, a system on its cross-products, and dense Z and Z'WZ."""
     problem = build(case)
-    design = problem.fitted_model().problem.design
-    gram = CrossProducts.from_design(design, centres=(None,) * len(design.terms)).gram
+    design = problem.fitted_model().problem.rows
+    gram = CrossProducts.from_rows(design, centres=(None,) * len(design.terms)).gram
     Z = np.hstack([t.Z for t in problem.model.terms])
     return problem, SYSTEMS[solver](gram), Z, Z.T @ (problem.model.weights[:, None] * Z)
 

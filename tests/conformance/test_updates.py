@@ -40,14 +40,14 @@ def other(design, seed):
 def rows_of(case):
     """Return the problem, its design, the cross-products and the positions of its rows."""
     problem = build(case)
-    design = problem.fitted_model().problem.design
-    known = CrossProducts.from_design(design)
+    design = problem.fitted_model().problem.rows
+    known = CrossProducts.from_rows(design)
     return problem, design, known, RowPositions.of(design, known)
 
 
 def anew(design, known, weights, y):
     """Return the cross-products of other weights and another response from nothing but the rows."""
-    return CrossProducts.from_design(replace(design, weights=weights, y=y), centres=known.centres)
+    return CrossProducts.from_rows(replace(design, weights=weights, y=y), centres=known.centres)
 
 
 def near(found, expected, slack=1.0):

@@ -70,11 +70,12 @@ def test_designs_are_consistent_or_refused(fixed, random):
         except SparseLMMError as error:
             assert str(error)
             return
-    assert np.linalg.matrix_rank(design.X) == design.p if design.p else design.X.shape == (design.n, 0)
-    assert [t.m for t in design.terms] == sorted((t.m for t in design.terms), reverse=True)
-    np.testing.assert_allclose(encoding.apply_fixed(DATA)[design.rows], design.X, rtol=1e-10, atol=1e-10)
-    for i, term in enumerate(design.terms):
-        np.testing.assert_array_equal(encoding.apply_term(i, DATA).codes[design.rows], term.codes)
+    X, p = design.rows.X, design.layout.p
+    assert np.linalg.matrix_rank(X) == p if p else X.shape == (design.rows.n, 0)
+    assert [t.m for t in design.rows.terms] == sorted((t.m for t in design.rows.terms), reverse=True)
+    np.testing.assert_allclose(encoding.apply_fixed(DATA)[design.rows.positions], design.rows.X, rtol=1e-10, atol=1e-10)
+    for i, term in enumerate(design.rows.terms):
+        np.testing.assert_array_equal(encoding.apply_term(i, DATA).codes[design.rows.positions], term.codes)
     again = parse_formula(render_spec(spec))
     assert sorted(t.label + str(t.lhs) for t in again.random) == sorted(t.label + str(t.lhs) for t in spec.random)
 
@@ -99,7 +100,7 @@ def test_the_order_of_rows_does_not_matter(order):
     spec = parse_formula("y ~ x*f + poly(z, 2) + (x|g) + (1|h)")
     _, a = build_design(spec, DATA)
     _, b = build_design(spec, DATA.iloc[order])
-    np.testing.assert_allclose(b.X, a.X[order], atol=1e-12)
-    for s, t in zip(a.terms, b.terms):
+    np.testing.assert_allclose(b.rows.X, a.rows.X[order], atol=1e-12)
+    for s, t in zip(a.rows.terms, b.rows.terms):
         assert list(s.levels) == list(t.levels)
         np.testing.assert_array_equal(t.codes, s.codes[order])

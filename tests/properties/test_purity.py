@@ -18,7 +18,7 @@ from strategies import arrays, few, problems, quick
 from sparselmm import LinearMixedModel
 from sparselmm.covariance import make_structure
 from sparselmm.covariance.parameters import ParameterMap
-from sparselmm.data.design import GroupedTerm
+from sparselmm.data.rows import GroupedTerm
 from sparselmm.likelihood.criterion import ML, REML
 from sparselmm.likelihood.pls import PenalizedLeastSquares
 from sparselmm.linalg import make_system
@@ -139,7 +139,7 @@ def test_refit_equals_a_fresh_fit(drawn, seed):
     assert again.reml == fit.reml
     # at one θ nothing but the rounding of the pilot fit differs
     assert again.evaluate(theta) == pytest.approx(fresh.evaluate(theta), rel=1e-10)
-    np.testing.assert_array_equal(again.result.design.y, new)
+    np.testing.assert_array_equal(again.result.rows.y, new)
     back = again.refit(problem.model.y)
     assert back.evaluate(theta) == pytest.approx(fit.evaluate(theta), rel=1e-10)
     other = fit.refit(reml=not reml)
@@ -184,11 +184,11 @@ def rows_of(design, rows):
 @given(problems(), st.integers(1, 59), st.integers(1, 59))
 def test_cross_products_of_blocks_of_rows_add_up(drawn, i, j):
     problem, reml, theta = drawn
-    design = problem.fitted_model().problem.design
-    whole = CrossProducts.from_design(design)
+    design = problem.fitted_model().problem.rows
+    whole = CrossProducts.from_rows(design)
     cuts = [0, *sorted({i, j}), design.n]
     parts = [
-        CrossProducts.from_design(rows_of(design, slice(a, b)), whole.basis, whole.centres) for a, b in pairwise(cuts)
+        CrossProducts.from_rows(rows_of(design, slice(a, b)), whole.basis, whole.centres) for a, b in pairwise(cuts)
     ]
     total = parts[0]
     for part in parts[1:]:
@@ -214,9 +214,9 @@ def test_cross_products_in_different_coordinates_are_refused():
     rng = np.random.default_rng(0)
     y, x, g = rng.standard_normal(30), rng.standard_normal(30), np.arange(30) % 5
     X = np.column_stack([np.ones(30), x])
-    design = LinearMixedModel.from_arrays(y, X, [(g, None)]).problem.design
-    a = CrossProducts.from_design(rows_of(design, slice(0, 15)))
-    b = CrossProducts.from_design(rows_of(design, slice(15, 30)))
+    design = LinearMixedModel.from_arrays(y, X, [(g, None)]).problem.rows
+    a = CrossProducts.from_rows(rows_of(design, slice(0, 15)))
+    b = CrossProducts.from_rows(rows_of(design, slice(15, 30)))
     with pytest.raises(ValueError, match="share"):
         a + b
 

@@ -264,7 +264,7 @@ def test_the_columns_are_patsys_in_patsys_order(rows, fixed):
     # positional code reads the same coefficients: names and values of all columns are the same
     theirs, ours = (f(f"y ~ {fixed}", rows, groups="g") for f in (smf.mixedlm, slm.mixedlm))
     assert ours.exog_names == theirs.exog_names
-    np.testing.assert_allclose(ours.lmm.problem.design.X, theirs.exog, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(ours.lmm.problem.rows.X, theirs.exog, rtol=1e-9, atol=1e-9)
     # by ML: the restricted likelihood depends on how X is coded, and R codes "0 + C(a, Sum)" by indicators
     fit = slm.lmer(ours.lmer_formula, rows, reml=False)
     assert ours.lmm.at(fit.theta, reml=False).llf == pytest.approx(fit.llf, abs=1e-8)
@@ -280,11 +280,11 @@ def test_a_base_level_by_position(rows):
 @pytest.mark.parametrize("effects", ["~x", "1 + x + b", "0 + b", "x:z + z", "0 + scale(x) + C(b, Sum)", 'Q("a b")'])
 def test_random_effects_have_patsys_names_and_order(rows, effects):
     theirs, ours = (f("y ~ z + a", rows, groups="g", re_formula=effects) for f in (smf.mixedlm, slm.mixedlm))
-    term = ours.lmm.problem.design.terms[0]
+    term = ours.lmm.problem.rows.terms[0]
     names = ["g" if name == "Intercept" else name for name in term.columns]
     assert names == [n.removesuffix(" Var") for n in theirs.data.param_names if n.endswith(" Var")]
     np.testing.assert_allclose(term.Z, theirs.exog_re, rtol=1e-9, atol=1e-9)
-    again = slm.LinearMixedModel.from_formula(ours.lmer_formula, rows).problem.design
+    again = slm.LinearMixedModel.from_formula(ours.lmer_formula, rows).problem.rows
     assert np.linalg.matrix_rank(np.hstack([term.Z, again.terms[0].Z])) == term.k
 
 
@@ -294,7 +294,7 @@ def test_a_column_that_depends_on_others_is_left_out(rows):
     with pytest.warns(slm.exceptions.RankDeficiencyWarning):
         ours = slm.mixedlm("y ~ cr(x, df=4)", rows, groups="g")
     assert ours.exog_names == theirs.exog_names[:-1]
-    np.testing.assert_allclose(ours.lmm.problem.design.X, theirs.exog[:, :-1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(ours.lmm.problem.rows.X, theirs.exog[:, :-1], rtol=1e-9, atol=1e-9)
 
 
 def test_tests_have_statsmodels_definitions():

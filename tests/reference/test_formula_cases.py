@@ -144,4 +144,4 @@ def test_refusals(model):
 def test_natural_splines_count_like_r():
     """R's row 24: `ns(x, 3)` beside the intercept gives p = 4 (its values are compared in test_model_matrix)."""
     model = slm.LinearMixedModel.from_formula("y ~ ns(x, 3) + (1|g)", frame())
-    assert model.problem.design.p == 4
+    assert model.problem.layout.p == 4

@@ -48,9 +48,9 @@ def test_touched_levels_counts_columns_of_the_rows_that_are_in_a_group():
     fit = slm.LinearMixedModel.from_formula("y ~ x + (x | g) + (1 | h)", data).at([1.0, 0.1, 0.5, 0.7])
     codes = np.full(24, -1)
     codes[[0, 1, 9]] = [0, 0, 1]  # levels 0, 1, 3 of g and 0, 1 of h
-    assert touched_levels(fit.result.design, codes) == 3 * 2 + 2
-    assert touched_levels(fit.result.design, np.zeros(24, dtype=int)) == 6 * 2 + 3
-    assert touched_levels(fit.result.design, np.full(24, -1)) == 0
+    assert touched_levels(fit.result.rows, codes) == 3 * 2 + 2
+    assert touched_levels(fit.result.rows, np.zeros(24, dtype=int)) == 6 * 2 + 3
+    assert touched_levels(fit.result.rows, np.full(24, -1)) == 0
 
 
 def test_touched_levels_of_memberships():
@@ -61,7 +61,7 @@ def test_touched_levels_of_memberships():
     fit = slm.LinearMixedModel.from_arrays(y, np.ones((10, 1)), [{"matrix": matrix, "name": "m"}]).at([0.5])
     codes = np.full(10, -1)
     codes[[0, 4]] = 0  # both of levels 0 and 3
-    assert touched_levels(fit.result.design, codes) == 2
+    assert touched_levels(fit.result.rows, codes) == 2
 
 
 def test_leaving_out_more_than_can_be_solved_is_refused_before_any_work(monkeypatch):

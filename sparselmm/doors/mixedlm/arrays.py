@@ -79,14 +79,14 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
     lmm = LinearMixedModel.from_arrays(
         endog, X, [*terms, *(c.term for c in components)], column_names=_column_names(exog, X)
     )
-    design = lmm.problem.design
-    if action == "fail" and design.n < n:
-        raise DataError(f"{n - design.n} of {n} rows have missing values; pass missing='drop' to leave them out")
-    where = positions(labels, design)
-    re = _random_effects(where.pop(0), design.terms, factor, re_names) if re_names else None
-    vcs = tuple(_members(t, c, design.terms[t]) for t, c in zip(where, components, strict=True))
+    observed = lmm.problem.observed("models")
+    if action == "fail" and observed.n < n:
+        raise DataError(f"{n - observed.n} of {n} rows have missing values; pass missing='drop' to leave them out")
+    where = positions(labels, lmm.problem.layout.terms)
+    re = _random_effects(where.pop(0), observed.terms, factor, re_names) if re_names else None
+    vcs = tuple(_members(t, c, observed.terms[t]) for t, c in zip(where, components, strict=True))
     endog_name = str(getattr(endog, "name", None) or "y")
-    return Translation(lmm, factor.levels, factor.codes[design.rows], re_names, re, vc_names, vcs, endog_name)
+    return Translation(lmm, factor.levels, factor.codes[observed.positions], re_names, re, vc_names, vcs, endog_name)
 
 
 def check_rows(endog: Any, exog: Any, groups: Any, exog_re: Any) -> None:

@@ -69,7 +69,7 @@ def product_by_name(exog: Any, params: pd.Series[float]) -> pd.Series[float] | F
 def group_effects(t: Translation) -> GroupEffects:
     """Return the random effects of each group of a model."""
     members = t.vcs if t.re is None else (t.re, *t.vcs)
-    terms = t.lmm.problem.design.terms
+    terms = t.lmm.problem.layout.terms
     starts = np.cumsum([0, *(term.m * term.k for term in terms)])
     groups = np.concatenate([np.repeat(m.groups, terms[m.term].k) for m in members])
     positions = np.concatenate([np.arange(starts[m.term], starts[m.term + 1]) for m in members])

@@ -71,24 +71,24 @@ def translate_formula(
     ]
     spec = patsy.model_of(formulas, [*bars, *components], given.frame.names)
     lmm = LinearMixedModel.from_spec(spec, given.table, na_action=action, context=context)
-    design = lmm.problem.design
-    where = positions([term.label for term in spec.random], design)
-    codes = codes[design.rows]
-    re = _random_effects(where.pop(0), design, codes, given.title) if bars else None
+    layout, observed = lmm.problem.layout, lmm.problem.observed("models")
+    where = positions([term.label for term in spec.random], layout.terms)
+    codes = codes[observed.positions]
+    re = _random_effects(where.pop(0), observed, codes, given.title) if bars else None
     vc_names = tuple(formulas.components)
     vcs = (
-        _members(t, name, c, design, codes, variables) for t, name, c in zip(where, vc_names, components, strict=True)
+        _members(t, name, c, observed, codes, variables) for t, name, c in zip(where, vc_names, components, strict=True)
     )
     usable = given.given or (outer is None and not bars)
     return Translation(
         lmm,
         levels,
         codes,
-        () if re is None else re.names[: design.terms[re.term].k],
+        () if re is None else re.names[: layout.terms[re.term].k],
         re,
         vc_names,
         tuple(vcs),
-        design.response_name,
+        layout.response_name,
         formula,
         spec.source if usable else None,
     )
@@ -122,8 +122,8 @@ def _same_groups(groups: pd.Series, frame: Frame, name: str) -> bool:
     return np.array_equal(given.codes, column.codes) and given.levels.equals(column.levels)
 
 
-def _random_effects(t: int, design: Any, codes: IntArray, title: str) -> Members:
-    term = design.terms[t]
+def _random_effects(t: int, observed: Any, codes: IntArray, title: str) -> Members:
+    term = observed.terms[t]
     names = tuple(title if c == "Intercept" else c for c in term.columns)
     return Members(t, _groups_of_levels(term, codes), names * term.m)
 
@@ -139,13 +139,13 @@ def _groups_of_levels(term: Any, codes: IntArray) -> IntArray:
 
 
 def _members(
-    t: int, name: str, component: patsy.RandomPart, design: Any, codes: IntArray, variables: Variables
+    t: int, name: str, component: patsy.RandomPart, observed: Any, codes: IntArray, variables: Variables
 ) -> Members:
     """Return the effects of a component, named by their factor levels and columns."""
-    term = design.terms[t]
+    term = observed.terms[t]
     first = _first_rows(term)
     texts = [
-        [f"{factor}[{level}]" for level in variables.level_texts(factor, design.rows[first])]
+        [f"{factor}[{level}]" for level in variables.level_texts(factor, observed.positions[first])]
         for factor in component.factors
     ]
     names = []

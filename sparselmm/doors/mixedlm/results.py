@@ -74,7 +74,8 @@ class MixedLMResults(HypothesisTests):
             False where ``exog`` is the matrix although the model was made by formula.
         """
         if exog is None:
-            return pd.Series(self.lmm.problem.design.X @ self.fe_params.to_numpy(), index=self.lmm.problem.design.index)
+            observed = self.lmm.problem.observed("fitted values")
+            return pd.Series(observed.X @ self.fe_params.to_numpy(), index=observed.index)
         if self.lmm.source.encoding is None or not transform:
             return product_by_name(exog, self.fe_params)
         predicted = self.lmm.predict(exog, re_form="~0")

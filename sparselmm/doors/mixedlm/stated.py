@@ -30,12 +30,12 @@ class StatedModel(Hinted, hints="MixedLM"):
     @property
     def endog(self) -> FloatArray:
         """Response of the rows used, (n,)."""
-        return self.lmm.problem.design.y
+        return self.lmm.problem.observed("the response").y
 
     @property
     def exog(self) -> FloatArray:
         """Fixed-effects matrix, (n, k_fe)."""
-        return self.lmm.problem.design.X
+        return self.lmm.problem.observed("matrices").X
 
     @property
     def groups(self) -> Any:
@@ -55,7 +55,7 @@ class StatedModel(Hinted, hints="MixedLM"):
     @property
     def exog_names(self) -> list[str]:
         """Names of the fixed effects."""
-        return list(self.lmm.problem.design.columns)
+        return list(self.lmm.problem.layout.columns)
 
     @property
     def group_labels(self) -> list[Any]:
@@ -70,7 +70,7 @@ class StatedModel(Hinted, hints="MixedLM"):
     @property
     def nobs(self) -> int:
         """Number of rows used."""
-        return self.lmm.problem.design.n
+        return self.lmm.problem.engine.crossproducts.n
 
     def __repr__(self) -> str:
         return f"<MixedLM: {self.lmer_formula or self.lmm.source.formula}; {self.nobs} rows, {self.n_groups} groups>"

@@ -152,7 +152,7 @@ def summarize(result: MixedLMEstimates, alpha: float, labels: Labels | None = No
     notes = [str(message) for message in result.lmm.messages if message.severity != "info"]
     if result.lmer_formula is not None:
         notes.insert(0, f"lmer formula: {result.lmer_formula}")
-    if result.lmm.problem.design.q > MANY_EFFECTS:
+    if result.lmm.problem.layout.q > MANY_EFFECTS:
         notes.append("Standard errors of the variances take long with so many random effects; bse_re has them.")
     table = _estimates(result, alpha).set_axis(labels.rows(result), axis=0)
     return MixedLMSummary(info, table, tuple(notes), labels.title or TITLE)
@@ -163,7 +163,7 @@ def _estimates(result: MixedLMEstimates, alpha: float) -> pd.DataFrame:
     values = np.full((len(result.param_names), 6), np.nan)
     values[:p, 0], values[p:, 0] = result.fe_params, result.params.to_numpy()[p:] * result.scale
     values[:p, 1] = result.bse_fe
-    if result.lmm.problem.design.q <= MANY_EFFECTS:
+    if result.lmm.problem.layout.q <= MANY_EFFECTS:
         values[p:, 1] = result.bse_re
     values[:p, 2] = values[:p, 0] / values[:p, 1]
     values[:p, 3] = 2.0 * ndtr(-np.abs(values[:p, 2]))

@@ -87,7 +87,7 @@ def na_action(missing: str) -> str:
     return MISSING[missing]
 
 
-def positions(labels: Sequence[str], design: Any) -> list[int]:
+def positions(labels: Sequence[str], terms: Sequence[Any]) -> list[int]:
     """Return where the terms with these labels, in the order given, are in the design.
 
     The design sorts terms by their number of levels and keeps the order of terms of the same label.
@@ -95,7 +95,7 @@ def positions(labels: Sequence[str], design: Any) -> list[int]:
     seen: Counter[str] = Counter()
     where = []
     for label in labels:
-        same = [t for t, term in enumerate(design.terms) if term.label == label]
+        same = [t for t, term in enumerate(terms) if term.label == label]
         where.append(same[seen[label]])
         seen[label] += 1
     return where

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.design import Design
+from sparselmm.data.rows import Rows
 from sparselmm.data.tables.codes import chunks
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor
@@ -29,19 +29,19 @@ class RowSampler:
 
     Attributes
     ----------
-    design : Design
+    observed : Rows
         The rows, Z in the coordinates of the cross-products.
     crossproducts : CrossProducts
         Of the same design.
     """
 
-    design: Design = field(repr=False)
+    observed: Rows = field(repr=False)
     crossproducts: CrossProducts = field(repr=False)
 
     @classmethod
-    def of(cls, design: Design, crossproducts: CrossProducts) -> RowSampler:
-        """Prepare the draws."""
-        return cls(with_centred_terms(design, crossproducts.centres), crossproducts)
+    def of(cls, observed: Rows, crossproducts: CrossProducts) -> RowSampler:
+        """Prepare the draws from the rows of a design."""
+        return cls(with_centred_terms(observed, crossproducts.centres), crossproducts)
 
     @property
     def gram(self) -> BlockGram:
@@ -70,7 +70,7 @@ class RowSampler:
         ZtWe, XtWe, eWe = np.zeros((q, r)), np.zeros((p, r)), np.zeros(r)
         for j, rng in enumerate(rngs):
             own = np.zeros((q, 1))
-            for rows in chunks(self.design.n):
+            for rows in chunks(self.observed.n):
                 e = rng.standard_normal(rows.stop - rows.start)
                 eWe[j] += float(e @ e)
                 self._add(rows, e, own, XtWe[:, j])
@@ -82,10 +82,10 @@ class RowSampler:
 
     def _add(self, rows: slice, e: FloatArray, ZtWe: FloatArray, XtWe: FloatArray) -> None:
         """Add what residuals of unit variance of a chunk of rows contribute, ZtWe (q, 1) and XtWe (p,)."""
-        design, xp = self.design, self.crossproducts
-        root = e if design.weights is None else np.sqrt(design.weights[rows]) * e
+        observed, xp = self.observed, self.crossproducts
+        root = e if observed.weights is None else np.sqrt(observed.weights[rows]) * e
         if xp.p:
-            XtWe += xp.basis.apply(design.X[rows]).T @ root
-        for t, term in enumerate(design.terms):
+            XtWe += xp.basis.apply(observed.X[rows]).T @ root
+        for t, term in enumerate(observed.terms):
             here = slice(self.gram.offsets[t], self.gram.offsets[t + 1])
             add_term_products(term, root[:, None], rows, ZtWe[here])

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray, frozen
-from sparselmm.data.design import Design, DesignTerm, GroupedTerm
+from sparselmm.data.rows import DesignTerm, GroupedTerm, Rows
 from sparselmm.inference.bootstrap.draw_rows import RowSampler
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums, Sampler, StatisticsSource
 from sparselmm.inference.bootstrap.minque import Shared, first_steps, prepare
@@ -36,6 +36,9 @@ from sparselmm.linalg.threads import blas_threads
 from sparselmm.statistics.crossproducts import CrossProducts, FixedTransform
 
 PILOT = 25  # responses from which the larger model's first expansion point is found
+
+
+JOINT = "bootstrap tests of nested models"
 
 
 @dataclass(frozen=True)
@@ -157,14 +160,14 @@ def same_term(a: DesignTerm, b: DesignTerm) -> bool:
     return same and np.array_equal(a.codes, b.codes) and np.array_equal(a.Z, b.Z)
 
 
-def joint_design(problems: Sequence[Problem]) -> tuple[Design, CrossProducts, list[IntArray], list[IntArray]]:
+def joint_rows(problems: Sequence[Problem]) -> tuple[Rows, CrossProducts, list[IntArray], list[IntArray]]:
     """Return two designs together, their cross-products, and where the columns of Z and X of each are."""
     terms: list[DesignTerm] = []
     centres: list[Any] = []
     positions: list[list[int]] = []
     for problem in problems:
         own = []
-        for term, centre in zip(problem.design.terms, problem.engine.crossproducts.centres):
+        for term, centre in zip(problem.observed(JOINT).terms, problem.engine.crossproducts.centres):
             found = [i for i, t in enumerate(terms) if i not in own and same_term(t, term) and centres[i] == centre]
             if not found:
                 found = [len(terms)]
@@ -172,22 +175,21 @@ def joint_design(problems: Sequence[Problem]) -> tuple[Design, CrossProducts, li
                 centres.append(centre)
             own.append(found[0])
         positions.append(own)
-    X = np.hstack([pr.engine.crossproducts.basis.apply(pr.design.X) for pr in problems])
-    names = tuple(str(j) for j in range(X.shape[1]))
-    first: Design = problems[0].design
-    design = replace(first, y=np.zeros(first.n), offset=None, X=X, columns=names, terms=tuple(terms))
+    X = np.hstack([pr.engine.crossproducts.basis.apply(pr.observed(JOINT).X) for pr in problems])
+    first = problems[0].observed(JOINT)
+    observed = replace(first, y=np.zeros(first.n), offset=None, X=X, terms=tuple(terms))
     p = X.shape[1]
     basis = FixedTransform(-1, np.zeros(p), np.ones(p), np.zeros(p))
-    xp = CrossProducts.from_design(design, basis, tuple(centres))
+    xp = CrossProducts.from_rows(observed, basis, tuple(centres))
     at = xp.gram.offsets
     rows = [np.concatenate([np.arange(at[i], at[i + 1]) for i in own]) for own in positions]
-    edges = np.cumsum([0, *(pr.design.p for pr in problems)])
+    edges = np.cumsum([0, *(pr.layout.p for pr in problems)])
     columns = [np.arange(edges[i], edges[i + 1]) for i in range(len(problems))]
-    return design, xp, rows, columns
+    return observed, xp, rows, columns
 
 
 def _joint(problems: Sequence[Problem], results: Sequence[FitResult], pilot: np.random.SeedSequence) -> Joint:
-    design, xp, rows, columns = joint_design(problems)
+    observed, xp, rows, columns = joint_rows(problems)
     small, large = (
         Side(problem.engine, _shared(problem, result.par), rows[i], columns[i])
         for i, (problem, result) in enumerate(zip(problems, results))
@@ -195,7 +197,7 @@ def _joint(problems: Sequence[Problem], results: Sequence[FitResult], pilot: np.
     templates = [np.zeros((k, k)) for k in xp.gram.k]
     for T, start in zip(small.shared.templates, _term_starts(problems[0], rows[0])):
         templates[int(np.searchsorted(xp.gram.offsets, start))] = T
-    engine, sampler = _source(problems, design, xp)
+    engine, sampler = _source(problems, observed, xp)
     joint = Joint(engine, sampler, tuple(templates), results[0].sigma, small, large)
     # the data may lie far from the smaller model: expand the larger one where its fits to draws are
     y = large.part(joint.draw(pilot.spawn(PILOT)))
@@ -204,13 +206,13 @@ def _joint(problems: Sequence[Problem], results: Sequence[FitResult], pilot: np.
     return replace(joint, large=replace(large, shared=_shared(problems[1], par)))
 
 
-def _source(problems: Sequence[Problem], design: Design, xp: CrossProducts) -> tuple[Engine, StatisticsSource]:
+def _source(problems: Sequence[Problem], observed: Rows, xp: CrossProducts) -> tuple[Engine, StatisticsSource]:
     """Return what draws the joint statistics: from a factor of both designs together, else from rows."""
     engine = Engine(xp, problems[0].engine.parameters, Workspace(partial(make_system, xp.gram)))
     for each in (*(problem.engine for problem in problems), engine):
         with each.locked() as pls:
             if pls.system.factorization is None:
-                return problems[0].engine, RowSampler.of(design, xp)
+                return problems[0].engine, RowSampler.of(observed, xp)
     with engine.locked() as pls:
         return engine, Sampler.of(pls.system, xp.ZtWXy[:, :-1], xp.XytWXy[:-1, :-1], xp.n)
 
@@ -236,6 +238,8 @@ def bootstrap_lrt(
     names: tuple[str, str] = ("m0", "m1"),
 ) -> BootstrapLRT:
     """Return the test of two nested models; see `sparselmm.bootstrap_lrt`."""
+    for problem, _ in (small, large):
+        problem.observed(JOINT)
     results = [ml_result(problem, result) for problem, result in (small, large)]
     problems = [replace(pair[0], engine=result.engine) for pair, result in zip((small, large), results)]
     candidates = [Candidate(name, result) for name, result in zip(names, results)]

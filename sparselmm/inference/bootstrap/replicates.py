@@ -214,9 +214,11 @@ def make_plan(problem: Problem, result: FitResult, one_step: bool) -> Plan:
     p = xp.p
     with problem.engine.locked() as pls, blas_threads(0.0):
         shared = prepare(pls, result.criterion_type, result.par)
-        sampler: StatisticsSource = RowSampler.of(problem.design, xp)
+        sampler: StatisticsSource
         if pls.system.factorization is not None:
             sampler = Sampler.of(pls.system, xp.ZtWXy[:, :p], xp.XytWXy[:p, :p], xp.n)
+        else:
+            sampler = RowSampler.of(problem.observed("draws for a system without a factor"), xp)
     return Plan(problem.engine, result.criterion_type, sampler, shared, result.sigma, one_step)
 
 
@@ -239,7 +241,7 @@ def bootstrap(
     plan = make_plan(problem, result, one_step)
     size = batch_size(problem.engine.crossproducts.gram.q)
     found = Estimates.joined(run_batches(plan.run, children.spawn(n), size, n_jobs, progress))
-    entries = variance_entries(problem.design.terms, problem.engine.parameters.structures)
+    entries = variance_entries(problem.layout.terms, problem.engine.parameters.structures)
     return _table(problem, result, found, entries, statistic, one_step)
 
 
@@ -292,7 +294,7 @@ def _table(
     one_step: bool,
 ) -> Bootstrap:
     """Return the replicates on the reported scales, or a statistic of each."""
-    parameters, columns = problem.engine.parameters, problem.design.columns
+    parameters, columns = problem.engine.parameters, problem.layout.columns
     refused = np.isnan(found.sigma)
     if refused.any():
         lost = f"{int(refused.sum())} of {len(refused)} replicates could not be evaluated in double precision"

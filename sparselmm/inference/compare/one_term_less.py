@@ -10,8 +10,9 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray, frozen
 from sparselmm.covariance import make_structure
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.design import Design
 from sparselmm.data.encoding.encoding import TermEncoding
+from sparselmm.data.layout import DesignLayout
 from sparselmm.inference.compare.lrt import boundary_p
 from sparselmm.inference.compare.montecarlo import with_errors
 from sparselmm.inference.distributions import chi2_tail
@@ -50,10 +51,10 @@ def droppable(terms: Sequence[FixedTerm]) -> tuple[FixedTerm, ...]:
 
 def without_columns(design: Design, columns: Sequence[int]) -> Design:
     """Return a design without some columns of X."""
-    gone = set(columns)
-    keep = [j for j in range(design.p) if j not in gone]
-    X = np.ascontiguousarray(design.X[:, keep])
-    return replace(design, X=X, columns=tuple(design.columns[j] for j in keep), messages=())
+    layout, gone = design.layout, set(columns)
+    keep = [j for j in range(layout.p) if j not in gone]
+    rows = replace(design.rows, X=np.ascontiguousarray(design.rows.X[:, keep]))
+    return Design(replace(layout, columns=tuple(layout.columns[j] for j in keep), messages=()), rows)
 
 
 def products_without(xp: CrossProducts, columns: Sequence[int]) -> CrossProducts | None:
@@ -76,14 +77,14 @@ def products_without(xp: CrossProducts, columns: Sequence[int]) -> CrossProducts
     return replace(xp, ZtWXy=ZtWXy, XytWXy=XytWXy, p=len(keep), basis=basis)
 
 
-def reductions(design: Design, encodings: Sequence[TermEncoding] | None) -> tuple[SmallerModel, ...]:
+def reductions(layout: DesignLayout, encodings: Sequence[TermEncoding] | None) -> tuple[SmallerModel, ...]:
     """Return the simpler random parts that `ranova` tests.
 
     Of a term with slopes each variable in turn leaves the left side; a term with nothing but an
     intercept, or whose coefficients share one variance, leaves as a whole.
     """
     out = []
-    for i, term in enumerate(design.terms):
+    for i, term in enumerate(layout.terms):
         encoding = encodings[i] if encodings is not None else None
         shown = f"({_left_side(encoding)} | {term.label})" if encoding is not None else term.name
         parts = () if encoding is None else droppable(matrix_terms(encoding.lhs))
@@ -108,19 +109,15 @@ def _left_side(encoding: TermEncoding) -> str:
 
 def reduced_design(design: Design, reduction: SmallerModel) -> Design | None:
     """Return the design with the reduction, None when no random term is left."""
-    terms = list(design.terms)
-    if not reduction.columns:
-        del terms[reduction.term]
-        return replace(design, terms=tuple(terms), messages=()) if terms else None
-    term = terms[reduction.term]
-    keep = list(reduction.columns)
-    columns = tuple(term.columns[j] for j in keep)
-    if isinstance(term, GroupedTerm):
-        terms[reduction.term] = replace(term, columns=columns, Z=np.ascontiguousarray(term.Z[:, keep]))
+    terms = list(design.rows.terms)
+    if reduction.columns:
+        terms[reduction.term] = terms[reduction.term].with_columns(reduction.columns)
     else:
-        wanted = (np.arange(term.m)[:, None] * term.k + np.array(keep)).ravel()
-        terms[reduction.term] = replace(term, columns=columns, matrix=term.matrix[:, wanted])
-    return replace(design, terms=tuple(terms), messages=())
+        del terms[reduction.term]
+    if not terms:
+        return None
+    layout = replace(design.layout, terms=tuple(term.layout for term in terms), messages=())
+    return Design(layout, replace(design.rows, terms=tuple(terms)))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.rows import GroupedTerm, Rows
 from sparselmm.exceptions import Message
 from sparselmm.linalg.rank import triangular_factor
 
@@ -28,10 +28,10 @@ FAR_FROM_ZERO = 5.0
 NAMED = 3  # things that a sentence lists before it says how many more
 
 
-def grouped(design: Design) -> list[GroupedTerm]:
+def grouped(observed: Rows) -> list[GroupedTerm]:
     """Return one term per grouping factor."""
     found: dict[str, GroupedTerm] = {}
-    for term in design.terms:
+    for term in observed.terms:
         if isinstance(term, GroupedTerm):
             found.setdefault(term.label, term)
     return list(found.values())
@@ -121,9 +121,9 @@ def _constant_within(term: GroupedTerm, a: int) -> bool:
 # --- how grouping factors lie to each other -------------------------------------------------------
 
 
-def check_pairs(design: Design) -> Iterator[Message]:
+def check_pairs(observed: Rows) -> Iterator[Message]:
     """Identical, nested, crossed and disconnected grouping factors."""
-    for a, b in combinations(grouped(design), 2):
+    for a, b in combinations(grouped(observed), 2):
         cells: IntArray = np.asarray(pd.unique(a.codes * np.int64(b.m) + b.codes), dtype=np.int64)
         per_a, per_b = np.bincount(cells // b.m, minlength=a.m), np.bincount(cells % b.m, minlength=b.m)
         if a.m == b.m == len(cells):
@@ -134,7 +134,7 @@ def check_pairs(design: Design) -> Iterator[Message]:
             if not set(outer.label.split(":")) < set(inner.label.split(":")):
                 yield _nested(inner, outer)
         else:
-            yield from _crossed(a, b, cells, design.n)
+            yield from _crossed(a, b, cells, observed.n)
 
 
 def _nested(inner: GroupedTerm, outer: GroupedTerm) -> Message:
@@ -197,15 +197,15 @@ def _reused_labels(inner: GroupedTerm, outer: GroupedTerm, cells: IntArray) -> b
     return bool(np.array_equal(count, top + 1) and len(np.unique(count)) > 1 and outer.m > 2 and count.min() > 1)
 
 
-def check_fixed_groups(design: Design) -> Iterator[Message]:
+def check_fixed_groups(observed: Rows) -> Iterator[Message]:
     """Grouping factors whose levels the fixed effects already tell apart."""
-    for term in grouped(design):
-        if term.m > design.p:
+    for term in grouped(observed):
+        if term.m > observed.p:
             continue
-        Z = np.zeros((design.n, term.m))
-        Z[np.arange(design.n), term.codes] = 1.0
-        R = triangular_factor(np.column_stack([design.X, Z]))
-        left = np.sqrt((R[design.p :, design.p :] ** 2).sum(axis=0)) / np.sqrt(np.bincount(term.codes))
+        Z = np.zeros((observed.n, term.m))
+        Z[np.arange(observed.n), term.codes] = 1.0
+        R = triangular_factor(np.column_stack([observed.X, Z]))
+        left = np.sqrt((R[observed.p :, observed.p :] ** 2).sum(axis=0)) / np.sqrt(np.bincount(term.codes))
         if left.max() < 1e-7:
             what = (
                 f"The fixed effects hold a parameter for each level of {term.label}; nothing is left for its variance."
@@ -237,12 +237,12 @@ def variance_inflation(X: FloatArray) -> tuple[FloatArray, float]:
     return vif, condition
 
 
-def check_fixed(design: Design) -> Iterator[Message]:
+def check_fixed(X: FloatArray, columns: Sequence[str]) -> Iterator[Message]:
     """Collinearity of the fixed effects."""
-    if design.p < 2:
+    if len(columns) < 2:
         return
-    vif, condition = variance_inflation(design.X)
-    high = [f"{c} ({v:.3g})" for c, v in zip(design.columns, vif) if v > HIGH_VIF]
+    vif, condition = variance_inflation(X)
+    high = [f"{c} ({v:.3g})" for c, v in zip(columns, vif) if v > HIGH_VIF]
     if high:
         what = f"Fixed effects nearly depend on each other; variance inflation factors: {some(high, 6)}."
         how = (

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.design import Design
+from sparselmm.data.rows import GroupedTerm, Rows
 from sparselmm.data.tables.levels import check_names
 from sparselmm.exceptions import Message
 from sparselmm.formula.nodes import Name, render
@@ -25,7 +26,7 @@ from sparselmm.inference.diagnose.checks import (
 )
 from sparselmm.inference.leave_out.leverage import row_geometry
 from sparselmm.inference.leave_out.residuals import residuals_of
-from sparselmm.likelihood.result import FitResult
+from sparselmm.likelihood.result import RESIDUALS, FitResult
 
 ORDER = {"warning": 0, "note": 1, "info": 2}
 NEARLY_ONE = 0.95  # absolute correlation of random effects
@@ -129,26 +130,26 @@ class Diagnosis:
 
 def diagnose_design(design: Design, title: str) -> Diagnosis:
     """Return what can be said of a design before a fit."""
-    found = list(design.messages)
-    found += check_pairs(design)
-    for term in design.terms:
+    found = list(design.layout.messages)
+    found += check_pairs(design.rows)
+    for term in design.rows.terms:
         if isinstance(term, GroupedTerm):
             found += check_coefficients(term)
-    for label in {t.label: t for t in design.terms if isinstance(t, GroupedTerm)}.values():
+    for label in {t.label: t for t in design.rows.terms if isinstance(t, GroupedTerm)}.values():
         found += check_levels(label)
         if not set(label.label) & set(":("):
             # a fit looks at fewer names
             found += check_names(render(Name(label.label)), label.levels, most=label.m)
-    found += check_fixed_groups(design)
-    found += check_fixed(design)
+    found += check_fixed_groups(design.rows)
+    found += check_fixed(design.rows.X, design.layout.columns)
     if any(f.code == "confounded_terms" for f in found):
         found = [f for f in found if f.code != "aliased_terms"]
-    return Diagnosis(title, _sorted(found), tuple(_overview(design)))
+    return Diagnosis(title, _sorted(found), tuple(_overview(design.rows)))
 
 
 def diagnose_result(result: FitResult, title: str) -> Diagnosis:
     """Return what can be said of a fit, the design included."""
-    before = diagnose_design(result.design, title)
+    before = diagnose_design(Design(result.layout, result.observed("checks of the design")), title)
     messages = [m for m in result.messages if m not in before.findings and m.code != "aliased_terms"]
     reliability = reliabilities(result)
     found = [*messages, *before.findings, *_check_convergence(result), *_check_correlations(result)]
@@ -162,8 +163,8 @@ def _sorted(found: list[Message]) -> tuple[Message, ...]:
     return tuple(sorted(dict.fromkeys(found), key=lambda f: ORDER[f.severity]))
 
 
-def _overview(design: Design) -> Iterator[TermOverview]:
-    for t in design.terms:
+def _overview(observed: Rows) -> Iterator[TermOverview]:
+    for t in observed.terms:
         name = f"({' + '.join(t.columns)} | {t.label})"
         if isinstance(t, GroupedTerm):
             counts = np.bincount(t.codes, minlength=t.m)
@@ -206,7 +207,7 @@ def _check_correlations(result: FitResult) -> Iterator[Message]:
 
 def _check_reliability(result: FitResult, reliability: FloatArray) -> Iterator[Message]:
     singular = {d.term for d in result.convergence.singular} if result.convergence else set()
-    for t, r in zip(result.design.terms, reliability):
+    for t, r in zip(result.layout.terms, reliability):
         if 0.0 < r < LITTLE and t.name not in singular:
             what = (
                 f"The data say little about single levels of {t.label}: their conditional modes recover "
@@ -221,13 +222,14 @@ def _check_outliers(result: FitResult) -> Iterator[Message]:
     with result.engine.locked() as pls:
         factored = pls.system.factorization is not None
     # without a factor leverages cost a solution each; residuals are then a little smaller than standardized ones
-    hat = row_geometry(result.design, result.engine, result.par).hat if factored else np.zeros(result.design.n)
+    observed = result.observed(RESIDUALS)
+    hat = row_geometry(observed, result.engine, result.par).hat if factored else np.zeros(result.n)
     standardized = residuals_of(result, "scaled") / np.sqrt(np.maximum(1.0 - hat, 1e-12))
     far = np.flatnonzero(np.abs(standardized) > OUTLIER)
-    expected = 6.3e-5 * result.design.n
+    expected = 6.3e-5 * result.n
     if len(far) > max(1.0, 5.0 * expected):
         worst = far[np.argsort(-np.abs(standardized[far]))]
-        rows = [f"{result.design.index[i]} ({standardized[i]:+.1f})" for i in worst]
+        rows = [f"{observed.index[i]} ({standardized[i]:+.1f})" for i in worst]
         what = (
             f"{len(far)} rows have standardized residuals beyond ±{OUTLIER:g}, where about {expected:.2g} are "
             f"expected: {some(rows, 5)}."

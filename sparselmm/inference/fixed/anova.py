@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sparselmm._typing import FloatArray
 from sparselmm.data.encoding.encoding import EncodingSpec
@@ -17,11 +17,9 @@ from sparselmm.inference.fixed.terms import (
     joint_factor,
     matrix_terms,
     overparametrized,
-    raw_rows,
     treatment_coded,
     upper_factor,
 )
-from sparselmm.likelihood.result import FitResult
 
 RANK_TOL = 1e-9  # singular values of columns of unit length below this are rounding
 FAR = 1e-7  # columns that R's rule would drop, kept because they are identified after centring
@@ -37,26 +35,35 @@ def aliased_note(encoding: EncodingSpec | None, kind: str) -> list[str]:
     ]
 
 
+def type3_factors(encoding: EncodingSpec, raw: pd.DataFrame) -> tuple[FloatArray, ...]:
+    """Return what type III hypotheses are found from: Q'A for three codings A of the fixed part.
+
+    A has one column per combination of levels, is coded by treatment contrasts, or as the model is; Q is
+    orthogonal and common to them. ``raw`` are the columns of the fixed part on the rows used.
+    """
+    matrices = overparametrized(encoding.fixed), treatment_coded(encoding.fixed), encoding.fixed
+    return tuple(joint_factor(encoding, matrices, raw))
+
+
 def hypotheses(
-    result: FitResult, encoding: EncodingSpec | None, table: Callable[[], Any], kind: str
+    encoding: EncodingSpec | None, X: FloatArray, factors: Callable[[], tuple[FloatArray, ...]], kind: str
 ) -> dict[str, FloatArray]:
     """Return the hypothesis of each term of the fixed part but the constant, L (r, p) by name.
 
     Parameters
     ----------
-    result : FitResult
-        The fit.
     encoding : EncodingSpec or None
         What was learned from the data; None for a model made from arrays.
-    table : callable
-        Returns the data; only called for type III with terms contained in others.
+    X : (r, p) array
+        Fixed-effects matrix, or its triangular factor.
+    factors : callable
+        Returns `type3_factors`; only called for type III with terms contained in others.
     kind : {"I", "II", "III"}
         The type.
     """
     if encoding is None:
         raise ParameterError("a model made from arrays has no terms; test its coefficients with f_test or wald_test")
     terms = fixed_terms(encoding)
-    X = result.design.X
     if _is_far(X):
         if any(t.contains(u) and u.name != INTERCEPT for t in terms for u in terms):
             raise NumericalError(
@@ -68,9 +75,7 @@ def hypotheses(
         return type1(X, terms)
     if kind == "II":
         return type2(X, terms)
-    raw = raw_rows(encoding, table(), result.design.rows)
-    wide = overparametrized(encoding.fixed)
-    full, coded, own = joint_factor(encoding, (wide, treatment_coded(encoding.fixed), encoding.fixed), raw)
+    full, coded, own = factors()
     kept = list(encoding.kept)
     coded, own = coded[:, kept], own[:, kept]
     size = np.linalg.norm(coded, axis=0)
@@ -79,7 +84,8 @@ def hypotheses(
             f"type III is not defined: the columns {', '.join(encoding.dropped_columns)} were dropped, and those left "
             "are dependent under treatment contrasts; fit with treatment contrasts, or use type='II'"
         )
-    pairs = [WideTerm(t, w.columns) for t, w in zip(terms, matrix_terms(wide))]
+    wide = matrix_terms(overparametrized(encoding.fixed))
+    pairs = [WideTerm(t, w.columns) for t, w in zip(terms, wide)]
     return type3(full, coded, own, pairs)
 
 

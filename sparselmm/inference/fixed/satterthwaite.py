@@ -117,4 +117,4 @@ def held_names(result: FitResult, found: VarianceParameters) -> str:
     """Return the terms whose parameters are held, for messages."""
     sizes = [s.n_par for s in result.engine.parameters.structures]
     parts = np.split(found.held, np.cumsum(sizes)[:-1])
-    return ", ".join(t.name for t, held in zip(result.design.terms, parts) if held.any())
+    return ", ".join(t.name for t, held in zip(result.layout.terms, parts) if held.any())

@@ -123,12 +123,12 @@ def fixed_effects(result: FitResult) -> FixedEffects:
     ParameterError
         When the model has no fixed effects.
     """
-    if result.design.p == 0:
+    if result.layout.p == 0:
         raise ParameterError(
             "this model has no fixed effects (p = 0), so there is nothing to test; summary(ddf=None) shows the rest"
         )
     root = solve_triangular(result.RX, np.eye(len(result.RX)))
-    return FixedEffects(result.design.columns, result.beta, frozen(root), result.sigma, result.design.n)
+    return FixedEffects(result.layout.columns, result.beta, frozen(root), result.sigma, result.n)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from scipy.linalg import lapack, solve_triangular
 
 from sparselmm._typing import FloatArray, IntArray
-from sparselmm.data.design import Design
+from sparselmm.data.rows import Rows
 from sparselmm.inference.predict.solution_limit import refuse_many
 from sparselmm.inference.sizes import BATCH_CELLS, CACHED_CELLS, KEPT_CELLS
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
@@ -58,22 +58,22 @@ class GroupRows:
 
 
 def split_rows(
-    design: Design, basis: FixedTransform, residuals: FloatArray, codes: IntArray, m: int
+    observed: Rows, basis: FixedTransform, residuals: FloatArray, codes: IntArray, m: int
 ) -> list[GroupRows]:
     """Return the rows of each of m groups; rows with a negative code belong to none.
 
-    ``design`` has its Z in the coordinates of the cross-products.
+    ``observed`` has its Z in the coordinates of the cross-products.
     """
-    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
+    root = np.ones(observed.n) if observed.weights is None else np.sqrt(observed.weights)
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(m + 1))
-    Z = sp.csr_array(sp.hstack([t.to_sparse() for t in design.terms], format="csr"))[order]
+    Z = sp.csr_array(sp.hstack([t.to_sparse() for t in observed.terms], format="csr"))[order]
     Z = sp.csr_array(sp.diags_array(root[order]) @ Z)
     out = []
     for g in range(m):
         a, b = int(bounds[g]), int(bounds[g + 1])
         rows = order[a:b]
-        X = basis.apply(design.X[rows]) * root[rows, None]
+        X = basis.apply(observed.X[rows]) * root[rows, None]
         out.append(_compressed(Z[a:b], X, residuals[rows] * root[rows]))
     return out
 

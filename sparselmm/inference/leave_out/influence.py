@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray, frozen
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.rows import GroupedTerm, Rows
 from sparselmm.inference.leave_out.groups import (
     Columns,
     FixedTheta,
@@ -33,6 +33,8 @@ from sparselmm.inference.leave_out.newton_step import (
 from sparselmm.inference.sizes import BATCH_CELLS
 from sparselmm.likelihood.result import FitResult
 from sparselmm.statistics.crossproducts import with_centred_terms
+
+INFLUENCE = "influences"
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,9 @@ def group_influence(result: FitResult, codes: IntArray, m: int, *, theta: bool =
     xp, criterion = engine.crossproducts, result.criterion_type
     with engine.locked() as pls:
         if pls.system.factorization is None:
-            refuse_many_groups(m, touched_levels(result.design, codes))
-    design = with_centred_terms(result.design, xp.centres)
-    residuals = result.design.y - result.linear_predictor
-    groups = split_rows(design, xp.basis, residuals, codes, m)
+            refuse_many_groups(m, touched_levels(result.observed(INFLUENCE), codes))
+    observed = with_centred_terms(result.observed(INFLUENCE), xp.centres)
+    groups = split_rows(observed, xp.basis, result.residuals, codes, m)
     collector = _Collector(result, m, theta)
     with engine.locked() as pls:
         solution = pls.solve(result.par)
@@ -119,10 +120,10 @@ def group_influence(result: FitResult, codes: IntArray, m: int, *, theta: bool =
     return collector.influence(np.array([g.n_rows for g in groups]))
 
 
-def touched_levels(design: Design, codes: IntArray) -> int:
+def touched_levels(observed: Rows, codes: IntArray) -> int:
     """Return how many columns of Z the rows of some group touch; less than all solutions that are needed."""
     rows, total = np.flatnonzero(codes >= 0), 0
-    for term in design.terms:
+    for term in observed.terms:
         if isinstance(term, GroupedTerm):
             total += term.k * int(np.count_nonzero(np.bincount(term.codes[rows], minlength=term.m)))
         else:
@@ -151,7 +152,7 @@ class _Collector:
     """Gathers the results of the groups into arrays on the user's scale."""
 
     def __init__(self, result: FitResult, m: int, theta: bool) -> None:
-        p, self._result = result.design.p, result
+        p, self._result = result.layout.p, result
         self._change = np.full((m, p), np.nan)
         self._se = np.full((m, p), np.nan)
         self._sigma = np.full(m, np.nan)
@@ -160,8 +161,7 @@ class _Collector:
         self._step_sigma = np.full(m, np.nan)
 
     def _df(self, rows: GroupRows) -> int:
-        design = self._result.design
-        return self._result.criterion_type.df(design.n - rows.n_rows, design.p)
+        return self._result.criterion_type.df(self._result.n - rows.n_rows, self._result.p)
 
     def fixed(self, g: int, rows: GroupRows, found: FixedTheta) -> None:
         """Take the fit without a group at fixed θ."""
@@ -190,7 +190,7 @@ class _Collector:
     def influence(self, n_rows: IntArray) -> GroupInfluence:
         """Return everything."""
         r = self._result
-        cook = ((r.RX @ self._change.T) ** 2).sum(axis=0) / (r.sigma**2 * max(r.design.p, 1))
+        cook = ((r.RX @ self._change.T) ** 2).sum(axis=0) / (r.sigma**2 * max(r.layout.p, 1))
         theta = self._theta is not None
         return GroupInfluence(
             n_rows,

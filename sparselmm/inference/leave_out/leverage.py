@@ -15,10 +15,10 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray, frozen
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.rows import GroupedTerm, Rows
 from sparselmm.data.tables.codes import chunks
 from sparselmm.inference.predict.error_variance import InverseEntries, prediction_errors
-from sparselmm.inference.predict.new_rows import design_rows
+from sparselmm.inference.predict.new_rows import own_rows
 from sparselmm.likelihood.engine import Engine
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, apply_factor
@@ -51,30 +51,30 @@ class RowGeometry:
     weights: FloatArray
 
 
-def row_geometry(design: Design, engine: Engine, par: FloatArray) -> RowGeometry:
-    """Return the leverages of a design at one parameter vector and what they are made of.
+def row_geometry(observed: Rows, engine: Engine, par: FloatArray) -> RowGeometry:
+    """Return the leverages of rows at one parameter vector and what they are made of.
 
     Raises
     ------
     UnsupportedError
         For too many rows of a system without a factor.
     """
-    parts, xp = design_rows(design).parts, engine.crossproducts
-    design = with_centred_terms(design, xp.centres)
+    parts, xp = own_rows(observed).parts, engine.crossproducts
+    observed = with_centred_terms(observed, xp.centres)
     with engine.locked() as pls:
         solution = pls.solve(par)
         if pls.system.factorization is not None:
-            hat = row_forms(design, xp.gram, pls.system.factorization.covariance_pairs())
+            hat = row_forms(observed, xp.gram, pls.system.factorization.covariance_pairs())
         else:
-            hat = InverseEntries(prediction_errors(engine, par)).quadratic(parts, design.n)
+            hat = InverseEntries(prediction_errors(engine, par)).quadratic(parts, observed.n)
         pls.factor(solution.templates)
         absorbed = absorbed_fixed(pls, solution)
-    weights = np.ones(design.n) if design.weights is None else design.weights
-    D = np.empty((design.n, design.p))
-    for rows in chunks(design.n):
-        D[rows] = xp.basis.apply(design.X[rows])
-        subtract_random(design, absorbed, xp.gram, rows, D[rows])
-        hat[rows] += (solve_triangular(solution.RX, D[rows].T, trans=1) ** 2).sum(axis=0) if design.p else 0.0
+    weights = np.ones(observed.n) if observed.weights is None else observed.weights
+    D = np.empty((observed.n, observed.p))
+    for rows in chunks(observed.n):
+        D[rows] = xp.basis.apply(observed.X[rows])
+        subtract_random(observed, absorbed, xp.gram, rows, D[rows])
+        hat[rows] += (solve_triangular(solution.RX, D[rows].T, trans=1) ** 2).sum(axis=0) if observed.p else 0.0
     return RowGeometry(frozen(hat * weights), frozen(D), solution.RX, xp.basis, weights)
 
 
@@ -86,9 +86,9 @@ def absorbed_fixed(pls: PenalizedLeastSquares, solution: PLSSolution) -> FloatAr
     return apply_factor(pls.system.solve(np.ascontiguousarray(solution.scaled[:, :-1])), solution.templates, xp.gram)
 
 
-def subtract_random(design: Design, absorbed: FloatArray, gram: BlockGram, rows: slice, out: FloatArray) -> None:
+def subtract_random(observed: Rows, absorbed: FloatArray, gram: BlockGram, rows: slice, out: FloatArray) -> None:
     """Subtract Z·absorbed from ``out`` for a range of rows, in place."""
-    for t, term in enumerate(design.terms):
+    for t, term in enumerate(observed.terms):
         block = absorbed[gram.offsets[t] : gram.offsets[t + 1]]
         if isinstance(term, GroupedTerm):
             levels = block.reshape(term.m, term.k, -1)
@@ -98,16 +98,16 @@ def subtract_random(design: Design, absorbed: FloatArray, gram: BlockGram, rows:
             out -= term.matrix[rows] @ block
 
 
-def row_forms(design: Design, gram: BlockGram, pairs: Pairs) -> FloatArray:
+def row_forms(observed: Rows, gram: BlockGram, pairs: Pairs) -> FloatArray:
     """Return z_i'Ez_i for each row, (n,), E given in the pattern of Z'WZ."""
-    out = np.zeros(design.n)
+    out = np.zeros(observed.n)
     for (i, j), blocks in pairs.items():
-        a, b = design.terms[i], design.terms[j]
+        a, b = observed.terms[i], observed.terms[j]
         if not (isinstance(a, GroupedTerm) and isinstance(b, GroupedTerm)):
-            out += _sparse_forms(design, gram.pairs[i, j], blocks, i, j)
+            out += _sparse_forms(observed, gram.pairs[i, j], blocks, i, j)
             continue
         times = 1.0 if i == j else 2.0
-        for rows in chunks(design.n):
+        for rows in chunks(observed.n):
             at = blocks[gram.pairs[i, j].places(a.codes[rows], b.codes[rows])]
             if a.k == b.k == 1:
                 out[rows] += times * at[:, 0, 0] * a.Z[rows, 0] * b.Z[rows, 0]
@@ -116,9 +116,9 @@ def row_forms(design: Design, gram: BlockGram, pairs: Pairs) -> FloatArray:
     return out
 
 
-def _sparse_forms(design: Design, pair: BlockPairs, blocks: FloatArray, i: int, j: int) -> FloatArray:
+def _sparse_forms(observed: Rows, pair: BlockPairs, blocks: FloatArray, i: int, j: int) -> FloatArray:
     """Return z_i'E_ij z_j (twice for i != j) for terms given as matrices."""
-    a, b = design.terms[i], design.terms[j]
+    a, b = observed.terms[i], observed.terms[j]
     E = BlockPairs(pair.rows, pair.cols, blocks).matrix(a.m, b.m)
     left, right = a.to_sparse(), b.to_sparse()
     out: FloatArray = 2.0 * np.asarray((left @ E).multiply(right).sum(axis=1)).ravel()

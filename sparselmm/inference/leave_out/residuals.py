@@ -9,10 +9,10 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.design import Design, GroupedTerm
+from sparselmm.data.rows import GroupedTerm, Rows
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.leave_out.leverage import RowGeometry, delete_cases, row_geometry
-from sparselmm.likelihood.result import FitResult
+from sparselmm.likelihood.result import RESIDUALS, FitResult
 from sparselmm.linalg.blocks import Templates
 
 
@@ -34,13 +34,12 @@ class ResidualParts:
     @property
     def response(self) -> FloatArray:
         """Response minus conditional fitted values, (n,)."""
-        return self.result.design.y - self.result.linear_predictor
+        return self.result.residuals
 
     @property
     def pearson(self) -> FloatArray:
         """The same times the square root of the prior weight, (n,)."""
-        weights = self.result.design.weights
-        return self.response if weights is None else self.response * np.sqrt(weights)
+        return self.result.observed(RESIDUALS).scaled(self.response)
 
     @property
     def scaled(self) -> FloatArray:
@@ -63,18 +62,19 @@ class ResidualParts:
     @property
     def marginal(self) -> FloatArray:
         """Response minus offset and fixed part, (n,)."""
-        design = self.result.design
-        fixed = design.X @ self.result.beta
-        return design.y - fixed if design.offset is None else design.y - design.offset - fixed
+        observed = self.result.observed(RESIDUALS)
+        fixed = observed.X @ self.result.beta
+        return observed.y - fixed if observed.offset is None else observed.y - observed.offset - fixed
 
     @property
     def marginal_standardized(self) -> FloatArray:
         """Marginal residuals over their standard deviations, (n,)."""
         r = self.result
         templates = r.engine.parameters.reported_templates(r.par)
-        variance = marginal_variance(r.design, templates)
-        if r.design.p:
-            variance -= (solve_triangular(r.RX, r.design.X.T, trans=1) ** 2).sum(axis=0)
+        observed = r.observed(RESIDUALS)
+        variance = marginal_variance(observed, templates)
+        if r.layout.p:
+            variance -= (solve_triangular(r.RX, observed.X.T, trans=1) ** 2).sum(axis=0)
         return self.marginal / (r.sigma * _root(variance))
 
 
@@ -96,15 +96,16 @@ def residuals_of(result: FitResult, kind: str) -> FloatArray:
     """Return the residuals of a kind, (n,)."""
     if kind not in KINDS:
         raise ParameterError(f"unknown kind of residuals {kind!r}; there are {', '.join(KINDS)}")
-    parts = ResidualParts(result, lambda: row_geometry(result.design, result.engine, result.par))
+    observed = result.observed(RESIDUALS)
+    parts = ResidualParts(result, lambda: row_geometry(observed, result.engine, result.par))
     values: FloatArray = getattr(parts, KINDS[kind])
     return values
 
 
-def marginal_variance(design: Design, templates: Templates) -> FloatArray:
+def marginal_variance(observed: Rows, templates: Templates) -> FloatArray:
     """Return the diagonal of V = W⁻¹ + ZΛΛ'Z', (n,), for templates in the user's coordinates."""
-    out = np.ones(design.n) if design.weights is None else 1.0 / design.weights
-    for term, T in zip(design.terms, templates):
+    out = np.ones(observed.n) if observed.weights is None else 1.0 / observed.weights
+    for term, T in zip(observed.terms, templates):
         if isinstance(term, GroupedTerm):
             out = out + ((term.Z @ T) ** 2).sum(axis=1)
         else:
@@ -114,7 +115,7 @@ def marginal_variance(design: Design, templates: Templates) -> FloatArray:
                 level = scaled.row.astype(np.int64) * term.m + scaled.col // term.k
                 cells, position = np.unique(level, return_inverse=True)
                 sums = np.bincount(position, weights=weights)
-                out = out + np.bincount(cells // term.m, weights=sums**2, minlength=design.n)
+                out = out + np.bincount(cells // term.m, weights=sums**2, minlength=observed.n)
     return out
 
 

@@ -53,6 +53,53 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Variable:
+    """What the grid needs to know of one variable of the fixed part.
+
+    Attributes
+    ----------
+    levels : list
+        Levels of a factor; values of numbers used as a factor and of covariates with two values; else empty.
+    mean : float or None
+        Mean of a covariate; None for a factor.
+    dtype : object
+        What new data of this variable must look like.
+    coded : bool
+        Whether the formula makes a factor of it.
+    exact : list or None
+        The levels as they are, where numbers would not hold them.
+    """
+
+    levels: list[Any]
+    mean: float | None
+    dtype: Any
+    coded: bool
+    exact: list[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Averages:
+    """What marginal means need of the rows.
+
+    Attributes
+    ----------
+    variables : dict
+        By name.
+    offset : float
+        Mean of all offsets.
+    formula_offset : float
+        Mean of those of the formula.
+    spanned : (r, P) array or None
+        Triangular factor of all columns of the fixed part, where some were dropped.
+    """
+
+    variables: dict[str, Variable]
+    offset: float
+    formula_offset: float
+    spanned: FloatArray | None
+
+
+@dataclass(frozen=True)
 class MarginalMeans:
     """Marginal means as linear functions of the coefficients.
 
@@ -103,8 +150,8 @@ def _call(formula: str) -> str:
     return f"fit.emmeans({shown[0]}{by}{f', contrasts={left!r}' if left else ''})"
 
 
-def axes(encoding: EncodingSpec, raw: pd.DataFrame, at: Mapping[str, Any] | None) -> list[Axis]:
-    """Return the variables of the grid with their values.
+def averages(encoding: EncodingSpec, raw: pd.DataFrame, offset: float) -> Averages:
+    """Return the levels and means of the variables.
 
     Parameters
     ----------
@@ -112,46 +159,65 @@ def axes(encoding: EncodingSpec, raw: pd.DataFrame, at: Mapping[str, Any] | None
         The model.
     raw : DataFrame
         The columns of the fixed part on the rows used.
-    at : mapping, optional
-        Values that replace those of the data.
+    offset : float
+        Mean of all offsets over the rows.
     """
-    wanted = dict(at or {})
-    unknown = [name for name in wanted if name not in raw.columns]
-    if unknown:
-        raise ParameterError(f"at= names {list_some(unknown)}, but the fixed part uses {list_some(list(raw.columns))}")
     coded = {
         name
         for block in (b for term in encoding.fixed.terms for b in term)
         if block.levels is not None
         for name in names(parse_expression(block.variable))
     }
-    return [_axis(name, raw[name], name in coded, wanted.get(name)) for name in raw.columns]
+    variables = {name: _variable(name, raw[name], name in coded) for name in raw.columns}
+    on_rows, spanned = encoding.apply_offset(raw), None
+    if encoding.dropped_columns:
+        full = replace(encoding, kept=tuple(range(len(encoding.fixed.columns))))
+        spanned = np.zeros((0, len(full.kept)))
+        for chunk in distinct_chunks(raw):
+            spanned = upper_factor(np.vstack([spanned, full.apply_fixed(chunk)]))
+    return Averages(variables, offset, 0.0 if on_rows is None else float(np.mean(on_rows)), spanned)
 
 
-def _axis(name: str, series: pd.Series[Any], coded: bool, given: Any) -> Axis:
-    exact = to_grouping(series, name).drop_unused() if coded and only_levels_hold(series) else None
-    if exact is not None and given is None:
-        return Axis(name, list(exact.levels), True, object)
+def _variable(name: str, series: pd.Series[Any], coded: bool) -> Variable:
+    exact = None
+    if coded and only_levels_hold(series):
+        exact = list(to_grouping(series, name).drop_unused().levels)
     column = to_column(series, name)
     if isinstance(column, Factor):
         levels = list(column.drop_unused().levels)
-        dtype = bool if column.is_logical else pd.CategoricalDtype(levels)
+        return Variable(levels, None, bool if column.is_logical else pd.CategoricalDtype(levels), coded, exact)
+    distinct = np.unique(column)
+    few = coded or len(distinct) == 2  # numbers used as a factor, and covariates with two values
+    return Variable([float(v) for v in distinct] if few else [], float(column.mean()), float, coded, exact)
+
+
+def axes(variables: Mapping[str, Variable], at: Mapping[str, Any] | None) -> list[Axis]:
+    """Return the variables of the grid with their values, those of ``at`` in place of those of the data."""
+    wanted = dict(at or {})
+    unknown = [name for name in wanted if name not in variables]
+    if unknown:
+        raise ParameterError(f"at= names {list_some(unknown)}, but the fixed part uses {list_some(list(variables))}")
+    return [_axis(name, variable, wanted.get(name)) for name, variable in variables.items()]
+
+
+def _axis(name: str, variable: Variable, given: Any) -> Axis:
+    levels = variable.levels
+    if given is None and variable.exact is not None:
+        return Axis(name, variable.exact, True, object)
+    if variable.mean is None:
         if given is None:
-            return Axis(name, levels, True, dtype)
+            return Axis(name, levels, True, variable.dtype)
         by_text = {str(level): level for level in levels}
         values = [by_text.get(str(v)) for v in _listed(given)]
         if any(v is None for v in values):
             raise ParameterError(f"at= asks for {given!r} of {name}, whose levels are {list_some(levels)}")
-        return Axis(name, values, True, dtype)
+        return Axis(name, values, True, variable.dtype)
     if given is not None:
         try:
-            return Axis(name, [float(v) for v in _listed(given)], coded, float)
+            return Axis(name, [float(v) for v in _listed(given)], variable.coded, float)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"at= needs numbers for {name}: {error}") from error
-    distinct = np.unique(column)
-    if coded or len(distinct) == 2:  # numbers used as a factor, and covariates with two values
-        return Axis(name, [float(v) for v in distinct], True, float)
-    return Axis(name, [float(column.mean())], False, float)
+    return Axis(name, levels or [variable.mean], bool(levels), float)
 
 
 def _listed(values: Any) -> list[Any]:
@@ -162,23 +228,21 @@ def _listed(values: Any) -> list[Any]:
 
 def marginal_means(
     encoding: EncodingSpec,
-    raw: pd.DataFrame,
+    known: Averages,
     specs: Sequence[str],
     by: Sequence[str],
     at: Mapping[str, Any] | None,
-    offset: float,
 ) -> MarginalMeans:
     """Return the means of the combinations of ``specs`` within those of ``by``.
 
-    Offsets of the formula are evaluated on the grid; of others (``offset`` is the mean of all over the
-    rows) the mean is added.
+    Offsets of the formula are evaluated on the grid; of others the mean over the rows is added.
 
     Raises
     ------
     ParameterError
         For a variable that is not in the fixed part.
     """
-    grid_axes = {axis.name: axis for axis in axes(encoding, raw, at)}
+    grid_axes = {axis.name: axis for axis in axes(known.variables, at)}
     shown = [*specs, *by]
     for name in shown:
         if name not in grid_axes:
@@ -195,13 +259,13 @@ def marginal_means(
     grid = pd.DataFrame({n: _column(grid_axes[n], i) for n, i in zip(order, index)})
     n_cells = int(np.prod(sizes[: len(shown)]))
     L = _averaged(encoding.apply_fixed(grid), n_cells)
-    if encoding.dropped_columns:
+    if known.spanned is not None:
         full = replace(encoding, kept=tuple(range(len(encoding.fixed.columns))))
-        L[~estimable(_averaged(full.apply_fixed(grid), n_cells), full, raw)] = np.nan
-    extra = np.full(n_cells, offset)
-    on_grid, on_rows = encoding.apply_offset(grid), encoding.apply_offset(raw)
-    if on_grid is not None and on_rows is not None:
-        extra += _averaged(on_grid[:, None], n_cells)[:, 0] - np.mean(on_rows)
+        L[~estimable(_averaged(full.apply_fixed(grid), n_cells), known.spanned)] = np.nan
+    extra = np.full(n_cells, known.offset)
+    on_grid = encoding.apply_offset(grid)
+    if on_grid is not None:
+        extra += _averaged(on_grid[:, None], n_cells)[:, 0] - known.formula_offset
     cells = grid.iloc[:n_cells][shown].reset_index(drop=True)
     group_size = int(np.prod(sizes[: len(specs)]))
     return MarginalMeans(cells, L, extra, np.arange(n_cells) // group_size)
@@ -219,11 +283,8 @@ def _averaged(rows: FloatArray, n_cells: int) -> FloatArray:
     return np.asarray(rows.reshape(-1, n_cells, rows.shape[1]).mean(axis=0))
 
 
-def estimable(L: FloatArray, full: EncodingSpec, raw: pd.DataFrame) -> BoolArray:
-    """Return which rows over all columns, (r, P), are combinations of rows of X."""
-    R = np.zeros((0, L.shape[1]))
-    for chunk in distinct_chunks(raw):
-        R = upper_factor(np.vstack([R, full.apply_fixed(chunk)]))
+def estimable(L: FloatArray, R: FloatArray) -> BoolArray:
+    """Return which rows over all columns, (r, P), are combinations of rows of X, R its triangular factor."""
     scale = np.linalg.norm(R, axis=0)
     scale[scale == 0] = 1.0
     _, s, Vt = np.linalg.svd(R / scale)

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from sparselmm._typing import BoolArray, FloatArray
-from sparselmm.data import Design, EncodingSpec, GroupedTerm
+from sparselmm.data import EncodingSpec
 from sparselmm.data.encoding.encoding import TermEncoding
 from sparselmm.data.encoding.evaluate import numeric
 from sparselmm.data.formulas import parse_formula
+from sparselmm.data.rows import GroupedTerm, Rows
 from sparselmm.data.tables.columns import describe_rows, list_some
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.data.tables.labels import check_order
@@ -200,11 +201,13 @@ def encode_rows(
     return EncodedRows(X, np.zeros(n) if shift is None else shift, tuple(parts), missing, frame.index)
 
 
-def design_rows(design: Design) -> EncodedRows:
+def own_rows(observed: Rows) -> EncodedRows:
     """Return the rows of a fit."""
-    parts = tuple(TermPart(t.codes, t.Z) if isinstance(t, GroupedTerm) else MatrixPart(t.matrix) for t in design.terms)
-    shift = np.zeros(design.n) if design.offset is None else design.offset
-    return EncodedRows(design.X, shift, parts, np.zeros(design.n, dtype=np.bool_), design.index)
+    parts = tuple(
+        TermPart(t.codes, t.Z) if isinstance(t, GroupedTerm) else MatrixPart(t.matrix) for t in observed.terms
+    )
+    shift = np.zeros(observed.n) if observed.offset is None else observed.offset
+    return EncodedRows(observed.X, shift, parts, np.zeros(observed.n, dtype=np.bool_), observed.index)
 
 
 class RowVector:

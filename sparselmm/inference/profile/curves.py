@@ -111,11 +111,11 @@ def optimum(problem: Problem, result: FitResult, criterion: Criterion) -> Optimu
     """Return the fit by a criterion; one by another criterion is fitted again, from its θ."""
     result = _fitted_by(problem, result, criterion)
     problem = replace(problem, engine=result.engine)
-    entries = variance_entries(problem.design.terms, problem.engine.parameters.structures)
+    entries = variance_entries(problem.layout.terms, problem.engine.parameters.structures)
     parameters = [Parameter(e.name, "sd" if e.is_sd else "cor", x, e) for x, e in enumerate(entries)]
     parameters.append(Parameter(SIGMA, "sigma", 0))
     if not criterion.reml:
-        parameters += [Parameter(name, "beta", j) for j, name in enumerate(problem.design.columns)]
+        parameters += [Parameter(name, "beta", j) for j, name in enumerate(problem.layout.columns)]
     return Optimum(problem, result, tuple(parameters))
 
 
@@ -155,7 +155,7 @@ def chosen(found: Optimum, which: str | Sequence[str] | None) -> list[Parameter]
 
 def _unknown(found: Optimum, name: str) -> None:
     known = ", ".join(p.name for p in found.parameters)
-    if not found.has_beta and (name == "beta_" or name in found.problem.design.columns):
+    if not found.has_beta and (name == "beta_" or name in found.problem.layout.columns):
         raise ParameterError(
             f"the REML criterion is no function of the fixed effects, so {name!r} has no REML profile; use reml=False"
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import CovarianceStructure
-from sparselmm.data.design import DesignTerm
+from sparselmm.data.layout import TermLayout
 from sparselmm.exceptions import ParameterError
 from sparselmm.linalg.blocks import Templates
 
@@ -46,7 +46,7 @@ class Entry:
         return self.row == self.col
 
 
-def variance_entries(terms: Sequence[DesignTerm], structures: Sequence[CovarianceStructure]) -> tuple[Entry, ...]:
+def variance_entries(terms: Sequence[TermLayout], structures: Sequence[CovarianceStructure]) -> tuple[Entry, ...]:
     """Return the free standard deviations and correlations of all terms.
 
     Coefficients that share one parameter (a homogeneous diagonal) make one entry, named after the first.

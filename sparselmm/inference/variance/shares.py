@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.design import DesignTerm, GroupedTerm
+from sparselmm.data.rows import DesignTerm, GroupedTerm, Rows
 from sparselmm.likelihood.result import FitResult
 
 
@@ -34,22 +34,43 @@ class VarianceShares:
     names: tuple[str, ...]
 
 
-def variance_shares(result: FitResult) -> VarianceShares:
-    """Return the parts of the variance (Johnson 2014, Methods Ecol. Evol. 5, 944-946, for random slopes)."""
-    design = result.design
-    eta = design.X @ result.beta if design.p else np.zeros(design.n)
-    random = tuple(mean_variance(t, c.cov) for t, c in zip(design.terms, result.varcorr.terms))
-    return VarianceShares(float(np.var(eta, ddof=1)), random, result.sigma**2, tuple(t.name for t in design.terms))
+@dataclass(frozen=True)
+class VarianceMoments:
+    """Second moments over the rows.
+
+    Attributes
+    ----------
+    X : (r, p) array
+        R'R is the covariance of the rows of X.
+    Z : tuple of (k, k) arrays
+        Σ zz'/n of each term, z the row of Z.
+    """
+
+    X: FloatArray
+    Z: tuple[FloatArray, ...]
 
 
-def mean_variance(term: DesignTerm, cov: FloatArray) -> float:
-    """Return the mean over the rows of z'Ωz, z the row of Z and Ω (k, k)."""
+def variance_moments(observed: Rows) -> VarianceMoments:
+    """Return the moments of rows."""
+    X = observed.X
+    R = np.linalg.qr(X - X.mean(axis=0), mode="r") if observed.p else X[:0]
+    return VarianceMoments(R / np.sqrt(observed.n - 1), tuple(mean_square(t) for t in observed.terms))
+
+
+def mean_square(term: DesignTerm) -> FloatArray:
+    """Return the mean over the rows of zz', z the row of Z, (k, k)."""
     if isinstance(term, GroupedTerm):
-        return float(np.sum((term.Z.T @ term.Z) * cov) / len(term.Z))
-    matrix = term.matrix
-    blocks = [matrix[:, i :: term.k] for i in range(term.k)]
-    total = sum(cov[i, j] * float(blocks[i].multiply(blocks[j]).sum()) for i in range(term.k) for j in range(term.k))
-    return float(total) / int(matrix.shape[0])
+        return np.asarray(term.Z.T @ term.Z / len(term.Z))
+    matrix, k = term.matrix, term.k
+    blocks = [matrix[:, i::k] for i in range(k)]
+    return np.array([[float(a.multiply(b).sum()) for b in blocks] for a in blocks]) / matrix.shape[0]
+
+
+def variance_shares(result: FitResult, moments: VarianceMoments) -> VarianceShares:
+    """Return the parts of the variance (Johnson 2014, Methods Ecol. Evol. 5, 944-946, for random slopes)."""
+    fixed = float(np.sum((moments.X @ result.beta) ** 2))
+    random = tuple(float(np.sum(S * c.cov)) for S, c in zip(moments.Z, result.varcorr.terms))
+    return VarianceShares(fixed, random, result.sigma**2, tuple(t.name for t in result.layout.terms))
 
 
 def icc_series(shares: VarianceShares) -> pd.Series[float]:
@@ -85,7 +106,7 @@ def principal_components(result: FitResult) -> dict[str, pd.DataFrame]:
     """
     templates = result.engine.parameters.reported_templates(result.par)
     parts: dict[str, list[tuple[tuple[str, ...], FloatArray]]] = {}
-    for term, T in zip(result.design.terms, templates):
+    for term, T in zip(result.layout.terms, templates):
         parts.setdefault(term.label, []).append((term.columns, T))
     return {label: _components(found) for label, found in parts.items()}
 

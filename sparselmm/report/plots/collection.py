@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from sparselmm._typing import FloatArray
-from sparselmm.data.design import GroupedTerm
+from sparselmm.data.rows import GroupedTerm
 from sparselmm.exceptions import ParameterError
 from sparselmm.hints.refusal import Hinted
 from sparselmm.inference.predict.conditional_variance import quantile
-from sparselmm.likelihood.result import FitResult
+from sparselmm.likelihood.result import RESIDUALS, FitResult
 from sparselmm.linalg.rank import triangular_factor
 from sparselmm.report.plots.contour import draw_contour
 from sparselmm.report.plots.lines import draw_lines, fitted_lines, numeric_variable
@@ -162,11 +162,13 @@ class Plots(Hinted, hints="plots"):
             Where to draw.
         """
         label = self._label(group)
-        t, term = next((t, x) for t, x in enumerate(self.fit.result.design.terms) if x.label == label)
+        t, term = next(
+            (t, x) for t, x in enumerate(self.fit.result.observed("estimates within levels").terms) if x.label == label
+        )
         if not isinstance(term, GroupedTerm):
             raise ParameterError(f"{label} is given as a matrix; its levels have no rows of their own")
         within = estimates_within(self.fit.result, t)
-        fixed = dict(zip(self.fit.result.design.columns, self.fit.result.beta))
+        fixed = dict(zip(self.fit.result.layout.columns, self.fit.result.beta))
         centre = np.array([fixed.get(c, 0.0) for c in term.columns])
         modes = self.fit.result.term_modes[t] + centre
         within = within + centre
@@ -190,7 +192,7 @@ class Plots(Hinted, hints="plots"):
         label, source = self._label(group), self.fit.source
         if source.encoding is None:
             raise ParameterError("a model made from arrays has no named variables to draw lines along")
-        response = self.fit.result.design.response_name
+        response = self.fit.result.layout.response_name
         x = numeric_variable(source.encoding, source.table(), response) if x is None else x
         lines = fitted_lines(self.fit.result, source.encoding, source.table(), x, label)
         return draw_lines(lines, (x, response, label), ax)
@@ -221,7 +223,7 @@ class Plots(Hinted, hints="plots"):
         values, label = self._used(self.fit.residuals(kind)), f"{kind.capitalize()} residuals"
         if by is None:
             return draw_scatter(result.linear_predictor, values, ("Fitted values", label), True, ax)
-        term = next((t for t in result.design.terms if t.label == by and isinstance(t, GroupedTerm)), None)
+        term = next((t for t in result.observed(RESIDUALS).terms if t.label == by and isinstance(t, GroupedTerm)), None)
         if term is None:
             raise ParameterError(f"unknown grouping factor {by!r}; there are {', '.join(self._labels())}")
         levels = [str(v) for v in term.levels]
@@ -294,14 +296,14 @@ class Plots(Hinted, hints="plots"):
 
     def _used(self, values: pd.Series[float]) -> FloatArray:
         """Return a series by row without the rows that were left out of the fit."""
-        design, found = self.fit.result.design, np.asarray(values, dtype=float)
-        return found if len(found) == design.n else found[design.rows]
+        observed, found = self.fit.result.observed(RESIDUALS), np.asarray(values, dtype=float)
+        return found if len(found) == observed.n else found[observed.positions]
 
     def _row_names(self) -> list[str]:
-        return [str(i) for i in self.fit.result.design.index]
+        return [str(i) for i in self.fit.result.observed(RESIDUALS).index]
 
     def _labels(self) -> list[str]:
-        return list(dict.fromkeys(t.label for t in self.fit.result.design.terms))
+        return list(dict.fromkeys(t.label for t in self.fit.result.layout.terms))
 
     def _label(self, group: str | None) -> str:
         labels = self._labels()
@@ -345,11 +347,12 @@ def estimates_within(result: FitResult, t: int) -> FloatArray:
 
     They are deviations from the fixed effects; NaN where the rows of a level cannot determine them.
     """
-    design, term = result.design, result.design.terms[t]
+    observed = result.observed("estimates within levels")
+    term = observed.terms[t]
     assert isinstance(term, GroupedTerm)
-    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
+    root = observed.scaled(np.ones(observed.n))
     own = np.einsum("nk,nk->n", term.Z, result.term_modes[t][term.codes])
-    target = (design.y - result.linear_predictor + own) * root
+    target = (result.residuals + own) * root
     rows = np.argsort(term.codes, kind="stable")
     bounds = np.searchsorted(term.codes[rows], np.arange(term.m + 1))
     rooted = term.Z * root[:, None]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.data import EncodingSpec
-from sparselmm.data.design import GroupedTerm
+from sparselmm.data.rows import GroupedTerm
 from sparselmm.data.tables.columns import Factor
 from sparselmm.data.tables.frame import Frame, as_frame
 from sparselmm.exceptions import ParameterError
@@ -71,7 +71,7 @@ def fitted_lines(result: FitResult, encoding: EncodingSpec, data: Any, x: str, g
     Other numeric columns are held at the median of the level (of all rows for the population), other
     factors at their most frequent level there; random effects of other grouping factors are zero.
     """
-    frame, design = as_frame(data), result.design
+    frame, observed = as_frame(data), result.observed("fitted lines")
     own = [t for t, term in enumerate(encoding.terms) if term.label == group]
     if not own:
         raise ParameterError(
@@ -80,8 +80,8 @@ def fitted_lines(result: FitResult, encoding: EncodingSpec, data: Any, x: str, g
     values = frame.column(x)
     if isinstance(values, Factor):
         raise ParameterError(f"{x!r} is a factor; fitted lines need a numeric variable")
-    values = values[design.rows]
-    term = design.terms[own[0]]
+    values = values[observed.positions]
+    term = observed.terms[own[0]]
     assert isinstance(term, GroupedTerm)
     codes, m = term.codes, term.m
     low, high = np.full(m, np.inf), np.full(m, -np.inf)
@@ -91,18 +91,18 @@ def fitted_lines(result: FitResult, encoding: EncodingSpec, data: Any, x: str, g
     along = low[:, None] + (high - low)[:, None] * share
     span = np.linspace(values.min(), values.max(), GRID_POINTS)
     names = [c for c in encoding.kinds if c in frame and c != x]
-    typical = _typical(frame, names, design.rows, codes, m)
+    typical = _typical(frame, names, observed.positions, codes, m)
     rows = pd.DataFrame({**{c: np.repeat(v, GRID_POINTS) for c, v in typical.items()}, x: along.ravel()})
     fitted = _fixed(encoding, result, rows)
     for t in own:
         Z = encoding.apply_term(t, rows).Z
         fitted += np.einsum("nk,nk->n", Z, np.repeat(result.term_modes[t], GRID_POINTS, axis=0))
-    overall = _typical(frame, names, design.rows, np.zeros(design.n, dtype=np.int64), 1)
+    overall = _typical(frame, names, observed.positions, np.zeros(result.n, dtype=np.int64), 1)
     population = _fixed(
         encoding, result, pd.DataFrame({**{c: np.repeat(v, GRID_POINTS) for c, v in overall.items()}, x: span})
     )
     levels = tuple(str(v) for v in term.levels)
-    return Lines(values, design.y, codes, levels, along, fitted.reshape(m, -1), span, population)
+    return Lines(values, observed.y, codes, levels, along, fitted.reshape(m, -1), span, population)
 
 
 def numeric_variable(encoding: EncodingSpec, data: Any, response: str) -> str:

@@ -23,39 +23,39 @@ def test_same_as_the_formula():
     d = design_from_arrays(
         data["y"], X, [(data["h"], None), {"groups": data["g"], "Z": X}], column_names=["Intercept", "x"]
     )
-    np.testing.assert_array_equal(d.X, expected.X)
-    assert [(t.name, t.m, t.k) for t in d.terms] == [(t.name, t.m, t.k) for t in expected.terms]
-    for a, b in zip(d.terms, expected.terms):
+    np.testing.assert_array_equal(d.rows.X, expected.rows.X)
+    assert [(t.name, t.m, t.k) for t in d.rows.terms] == [(t.name, t.m, t.k) for t in expected.rows.terms]
+    for a, b in zip(d.rows.terms, expected.rows.terms):
         np.testing.assert_array_equal(a.codes, b.codes)
         np.testing.assert_array_equal(a.Z, b.Z)
 
 
 def test_forms_of_a_term():
-    grouped = design_from_arrays(Y, X, [(G, X, "g")]).terms[0]
+    grouped = design_from_arrays(Y, X, [(G, X, "g")]).rows.terms[0]
     assert isinstance(grouped, GroupedTerm)
     for form in (grouped, {"groups": G, "Z": X, "name": "g"}):
-        term = design_from_arrays(Y, X, [form]).terms[0]
+        term = design_from_arrays(Y, X, [form]).rows.terms[0]
         np.testing.assert_array_equal(term.Z, grouped.Z)
     matrix = grouped.to_sparse()
     for form in ((matrix, 2, "g"), {"matrix": sp.csc_matrix(matrix), "k": 2, "name": "g"}):
-        term = design_from_arrays(Y, X, [form]).terms[0]
+        term = design_from_arrays(Y, X, [form]).rows.terms[0]
         assert isinstance(term, SparseTerm)
         assert (term.m, term.k, term.name) == (6, 2, "g")
         assert abs(term.to_sparse() - matrix).max() == 0
-    assert design_from_arrays(Y, X, [term]).terms[0].m == 6
+    assert design_from_arrays(Y, X, [term]).rows.terms[0].m == 6
 
 
 def test_names_and_structure():
     d = design_from_arrays(
         Y, X, [{"groups": G, "Z": pd.DataFrame({"a": X[:, 1]}), "structure": "diag", "name": "g"}, (G, None, "g")]
     )
-    assert [t.name for t in d.terms] == ["g", "g.1"]
-    assert (d.terms[0].structure, d.terms[0].columns) == ("diag", ("a",))
-    assert d.columns == ("Intercept", "x1")
+    assert [t.name for t in d.rows.terms] == ["g", "g.1"]
+    assert (d.rows.terms[0].structure, d.rows.terms[0].columns) == ("diag", ("a",))
+    assert d.layout.columns == ("Intercept", "x1")
 
 
 def test_no_fixed_effects():
-    assert design_from_arrays(Y, None, [(G, None)]).p == 0
+    assert design_from_arrays(Y, None, [(G, None)]).layout.p == 0
 
 
 def test_missing_values_and_zero_weights():
@@ -64,12 +64,12 @@ def test_missing_values_and_zero_weights():
     weights = np.where(G == 0, 0.0, 1.0)
     groups = np.where(np.arange(N) == 7, np.nan, G.astype(float))
     d = design_from_arrays(
-        y, X, [(groups, None, "g"), (design_from_arrays(Y, X, [(G, X)]).terms[0].to_sparse(), 2)], weights=weights
+        y, X, [(groups, None, "g"), (design_from_arrays(Y, X, [(G, X)]).rows.terms[0].to_sparse(), 2)], weights=weights
     )
-    assert not {3, 7} & set(d.rows)
-    assert (d.weights > 0).all()
-    assert {t.name: t.m for t in d.terms} == {"g": 5, "g1": 6}
-    assert all(len(t.to_sparse().toarray()) == d.n for t in d.terms)
+    assert not {3, 7} & set(d.rows.positions)
+    assert (d.rows.weights > 0).all()
+    assert {t.name: t.m for t in d.rows.terms} == {"g": 5, "g1": 6}
+    assert all(len(t.to_sparse().toarray()) == d.rows.n for t in d.rows.terms)
     with pytest.raises(DataError, match="rows 3, 7"):
         design_from_arrays(y, X, [(groups, None)], na_action="fail")
 
@@ -147,4 +147,4 @@ def test_a_sparse_term_is_not_the_callers_matrix():
     matrix = sp.csr_array(np.kron(np.eye(3), np.ones((4, 1))))
     design = design_from_arrays(np.arange(12.0) % 5, np.ones((12, 1)), [(matrix, 1)])
     matrix.data[:] = 7.0
-    assert (design.terms[0].matrix.data == 1.0).all()
+    assert (design.rows.terms[0].matrix.data == 1.0).all()

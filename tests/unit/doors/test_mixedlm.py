@@ -99,7 +99,7 @@ def test_rows_with_several_columns_need_a_sparse_term(schools):
     y = schools["y"] + np.concatenate([vc[g] @ rng.normal(size=3) for g in vc])
     exog = np.ones((len(schools), 1))
     model = slm.MixedLM(y, exog, schools["school"], exog_vc={"v": vc, "room": dummies(schools)})
-    assert any(isinstance(t, SparseTerm) for t in model.lmm.problem.design.terms)
+    assert any(isinstance(t, SparseTerm) for t in model.lmm.problem.rows.terms)
     result = model.fit()
     assert result.vcomp.min() > 0.1
     assert len(result.random_effects[0]) == 7

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 import sparselmm as slm
+from sparselmm.data.design import Design
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.compare.lrt import random_nested
 from sparselmm.inference.compare.one_term_less import SmallerModel, reduced_design
@@ -90,9 +91,10 @@ def test_a_table_of_models_with_one_term_less(reml):
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_membership_term_without_one_of_its_columns(kept):
     """The other column of each level stays: the design is that of the model with that column alone."""
-    design = fitted("slope").result.design
+    result = fitted("slope").result
+    design = Design(result.layout, result.rows)
     found = reduced_design(design, SmallerModel("m", 0, (kept,)))
-    (term,) = found.terms
+    (term,) = found.rows.terms
     assert term.columns == (["Intercept", "x"][kept],)
     assert (term.matrix != TERMS[["one", "other"][kept]]["matrix"]).nnz == 0
     assert reduced_design(design, SmallerModel("m", 0)) is None

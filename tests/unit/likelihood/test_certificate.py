@@ -30,7 +30,7 @@ def certificate_at(model, theta, reml=True):
     with engine.locked() as pls:
         par = engine.parameters.canonical(engine.parameters.par(theta))
         curvature = Curvature(pls, criterion, pls.solve(par))
-        names = tuple(t.name for t in model.problem.design.terms)
+        names = tuple(t.name for t in model.problem.rows.terms)
         scales = column_scales(pls.crossproducts.gram)
         typical = CriterionAt(pls, criterion).typical(par)
         return certify(curvature, engine.parameters.structures, names, scales, typical)

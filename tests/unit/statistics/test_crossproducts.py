@@ -37,7 +37,7 @@ def design(n=50, seed=0, *, structure="us", far=0.0, weights=False, offset=False
         weights=rng.uniform(0.5, 2, n) if weights else None,
         offset=rng.standard_normal(n) if offset else None,
     )
-    return model.problem.design
+    return model.problem.rows
 
 
 def dense_Z(d):
@@ -49,7 +49,7 @@ def dense_Z(d):
 @pytest.mark.parametrize("x_far", [0.0, 2000.0])
 def test_products_of_the_transformed_rows(weights, offset, x_far):
     d = design(weights=weights, offset=offset, x_far=x_far)
-    xp = CrossProducts.from_design(d)
+    xp = CrossProducts.from_rows(d)
     W = np.ones(d.n) if d.weights is None else d.weights
     o = np.zeros(d.n) if d.offset is None else d.offset
     X = d.X @ xp.basis.matrix
@@ -65,19 +65,19 @@ def test_products_of_the_transformed_rows(weights, offset, x_far):
 
 def test_pilot_fit_leaves_nothing_to_the_fixed_effects():
     d = design(weights=True, x_far=500.0)
-    xp = CrossProducts.from_design(d)
+    xp = CrossProducts.from_rows(d)
     # normal equations of the weighted fit hold to rounding
     np.testing.assert_allclose(xp.XytWXy[:-1, -1], 0, atol=1e-10)
 
 
 @pytest.mark.parametrize("size", [1, 7, 50, 51])
 def test_chunks_do_not_matter(monkeypatch, size):
-    whole = CrossProducts.from_design(
+    whole = CrossProducts.from_rows(
         design(weights=True, offset=True),
     )
     monkeypatch.setattr(crossproducts, "CHUNK_ROWS", size)
     d = design(weights=True, offset=True)
-    parts = CrossProducts.from_design(d, whole.basis, whole.centres)
+    parts = CrossProducts.from_rows(d, whole.basis, whole.centres)
     for name in ("XytWXy", "ZtWXy"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-11, atol=1e-11)  # rounding
     # the pilot fit is of all rows, not of the first chunk
@@ -93,8 +93,8 @@ def test_counts_and_integer_products_are_exact():
     n = 60
     x = np.arange(n) % 9
     X = np.column_stack([np.ones(n), x])
-    d = LinearMixedModel.from_arrays(np.sin(np.arange(n)), X, [(np.arange(n) % 5, X)]).problem.design
-    xp = CrossProducts.from_design(d)
+    d = LinearMixedModel.from_arrays(np.sin(np.arange(n)), X, [(np.arange(n) % 5, X)]).problem.rows
+    xp = CrossProducts.from_rows(d)
     C = [[Fraction(float(v)) for v in row] for row in xp.basis.matrix]
     rows = [[Fraction(1), Fraction(int(v))] for v in x]
     T = [[sum(a * C[i][j] for i, a in enumerate(row)) for j in range(2)] for row in rows]
@@ -127,7 +127,7 @@ class TestCentring:
         np.testing.assert_array_equal(np.exp2(np.round(np.log2(scale))), scale)
 
     def test_coefficients_and_determinant_are_undone(self):
-        basis = CrossProducts.from_design(design(x_far=2000.0)).basis
+        basis = CrossProducts.from_rows(design(x_far=2000.0)).basis
         assert basis.logdet == pytest.approx(-np.linalg.slogdet(basis.matrix)[1] * 2, abs=1e-12)
         X = design(x_far=2000.0).X
         np.testing.assert_allclose(basis.apply(X), X @ basis.matrix, atol=1e-9)  # 2000² times rounding
@@ -162,10 +162,10 @@ def test_constant_column():
 
 def test_sparse_terms_equal_grouped_ones():
     d = design(weights=True)
-    grouped = CrossProducts.from_design(d)
+    grouped = CrossProducts.from_rows(d)
     terms = [{"matrix": sp.csr_array(t.to_sparse()), "k": t.k, "name": t.name} for t in d.terms]
-    other = LinearMixedModel.from_arrays(d.y, d.X, terms, weights=d.weights).problem.design
-    sparse = CrossProducts.from_design(other)
+    other = LinearMixedModel.from_arrays(d.y, d.X, terms, weights=d.weights).problem.rows
+    sparse = CrossProducts.from_rows(other)
     np.testing.assert_allclose(sparse.ZtWXy, grouped.ZtWXy, rtol=1e-11, atol=1e-11)  # other order of sums
     assert sparse.gram.pairs[0, 0].is_block_diagonal
     for key in grouped.gram.pairs:
@@ -178,21 +178,21 @@ def test_sparse_terms_equal_grouped_ones():
 def test_sparse_level_without_rows_keeps_its_block():
     Z = sp.csr_array(np.eye(6)[np.arange(30) % 5])
     rng = np.random.default_rng(0)
-    d = LinearMixedModel.from_arrays(rng.standard_normal(30), np.ones((30, 1)), [(Z, 1)]).problem.design
-    xp = CrossProducts.from_design(d)
+    d = LinearMixedModel.from_arrays(rng.standard_normal(30), np.ones((30, 1)), [(Z, 1)]).problem.rows
+    xp = CrossProducts.from_rows(d)
     np.testing.assert_array_equal(xp.gram.diagonal(0).ravel(), [6, 6, 6, 6, 6, 0])
 
 
 def test_with_response_shares_what_it_can():
     d = design(weights=True, offset=True, far=2000.0)
-    xp = CrossProducts.from_design(d)
+    xp = CrossProducts.from_rows(d)
     new = pd.Series(d.y).sample(frac=1, random_state=0).to_numpy()
     other = xp.with_response(d, new)
     assert other.gram is xp.gram
     np.testing.assert_array_equal(other.XytWXy[:-1, :-1], xp.XytWXy[:-1, :-1])
     np.testing.assert_allclose(other.XytWXy, other.XytWXy.T, rtol=1e-13)  # weights multiply from one side
-    fresh = CrossProducts.from_design(
-        LinearMixedModel.from_arrays(new, d.X, list(d.terms), weights=d.weights, offset=d.offset).problem.design
+    fresh = CrossProducts.from_rows(
+        LinearMixedModel.from_arrays(new, d.X, list(d.terms), weights=d.weights, offset=d.offset).problem.rows
     )
     np.testing.assert_allclose(other.basis.b0, fresh.basis.b0, rtol=1e-9, atol=1e-9)  # QR against normal equations
     np.testing.assert_allclose(other.ZtWXy, fresh.ZtWXy, rtol=1e-8, atol=1e-8)
@@ -204,9 +204,9 @@ def test_with_response_shares_what_it_can():
 @pytest.mark.parametrize("structure", ["us", "diag"])
 def test_compiled_loops_over_many_rows(monkeypatch, weights, structure):
     d = design(60, structure=structure, far=300.0, weights=weights)
-    few = CrossProducts.from_design(d)
+    few = CrossProducts.from_rows(d)
     monkeypatch.setattr(cells, "MANY_ROWS", 1)
-    many = CrossProducts.from_design(d)
+    many = CrossProducts.from_rows(d)
     y = np.random.default_rng(3).standard_normal(d.n)
     for a, b in ((few, many), (few.with_response(d, y), many.with_response(d, y))):
         np.testing.assert_allclose(b.ZtWXy, a.ZtWXy, rtol=1e-12, atol=1e-12)

@@ -33,8 +33,8 @@ FORMULAS = [
 def test_some_of_the_same_rows_get_the_same_numbers(formula, rows, data):
     encoding, d = build_design(parse_formula(formula), data)
     part = data.iloc[rows]
-    np.testing.assert_allclose(encoding.apply_fixed(part), d.X[rows], rtol=1e-12, atol=1e-12)
-    for i, term in enumerate(d.terms):
+    np.testing.assert_allclose(encoding.apply_fixed(part), d.rows.X[rows], rtol=1e-12, atol=1e-12)
+    for i, term in enumerate(d.rows.terms):
         new = encoding.apply_term(i, part)
         np.testing.assert_array_equal(new.codes, term.codes[rows])
         np.testing.assert_allclose(new.Z, term.Z[rows], rtol=1e-12, atol=1e-12)
@@ -73,8 +73,8 @@ def test_missing_predictors_give_missing_rows(data):
 
 def test_the_response_is_not_needed(data):
     encoding, d = build_design(parse_formula("log(z) ~ x + (1|g)"), data)
-    np.testing.assert_array_equal(encoding.apply_fixed(data[["x"]]), d.X)
-    np.testing.assert_array_equal(encoding.apply_response(data), d.y)
+    np.testing.assert_array_equal(encoding.apply_fixed(data[["x"]]), d.rows.X)
+    np.testing.assert_array_equal(encoding.apply_response(data), d.rows.y)
 
 
 def test_offsets_of_new_data(data):
@@ -118,15 +118,15 @@ def test_dropped_columns_stay_dropped(data):
     twice = data.assign(x2=2 * data["x"])
     with pytest.warns(UserWarning, match="dropped"):
         encoding, d = build_design(parse_formula("y ~ x + x2 + z + (1|g)"), twice)
-    assert encoding.columns == d.columns == ("Intercept", "x", "z")
+    assert encoding.columns == d.layout.columns == ("Intercept", "x", "z")
     assert encoding.dropped_columns == ("x2",)
-    np.testing.assert_array_equal(encoding.apply_fixed(twice), d.X)
+    np.testing.assert_array_equal(encoding.apply_fixed(twice), d.rows.X)
 
 
 def test_unused_levels_in_new_data_do_no_harm(data):
     encoding, d = build_design(parse_formula("y ~ f + (1|g)"), data)
     more = data.assign(f=data["f"].cat.set_categories(["c", "b", "a", "zzz"]))
-    np.testing.assert_array_equal(encoding.apply_fixed(more), d.X)
+    np.testing.assert_array_equal(encoding.apply_fixed(more), d.rows.X)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -27,7 +27,7 @@ def table():
 def columns(formula, table, **options):
     """Return the fixed-effects matrix as a table with its names."""
     _, design = build_design(parse_formula(formula), table, **options)
-    return pd.DataFrame(design.X, columns=list(design.columns), index=design.index)
+    return pd.DataFrame(design.rows.X, columns=list(design.layout.columns), index=design.rows.index)
 
 
 # --- factor() --------------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from sparselmm.data import build_design
-from sparselmm.data.design import is_ones_column, ones_column
 from sparselmm.data.formulas import parse_formula
 from sparselmm.data.row_selection import UsedRows
+from sparselmm.data.rows import is_ones_column, ones_column
 from sparselmm.data.tables import codes
 from sparselmm.data.tables.codes import chunks, code_type, compress, levels_present, looked_up
 from sparselmm.data.tables.columns import factor_from_integers
@@ -81,13 +81,13 @@ def table(n=30):
 
 def test_rows_of_complete_data_take_no_memory_but_are_there():
     design = build_design(parse_formula("y ~ 1 + (1 | g)"), table())[1]
-    assert design.mask is None
-    np.testing.assert_array_equal(design.rows, np.arange(30))
+    assert design.rows.mask is None
+    np.testing.assert_array_equal(design.rows.positions, np.arange(30))
     data = table()
     data.loc[[3, 4], "y"] = np.nan
     design = build_design(parse_formula("y ~ 1 + (1 | g)"), data)[1]
-    np.testing.assert_array_equal(design.rows, np.delete(np.arange(30), [3, 4]))
-    assert design.index.equals(data.index.delete([3, 4]))
+    np.testing.assert_array_equal(design.rows.positions, np.delete(np.arange(30), [3, 4]))
+    assert design.rows.index.equals(data.index.delete([3, 4]))
 
 
 def test_codes_are_independent_of_a_categorical_of_the_caller():
@@ -95,7 +95,7 @@ def test_codes_are_independent_of_a_categorical_of_the_caller():
     g = pd.Categorical.from_codes(np.arange(80_000) % 40_000, levels)
     data = pd.DataFrame({"y": np.random.default_rng(4).standard_normal(80_000), "g": g})
     assert data["g"].cat.codes.dtype == np.int32
-    codes = build_design(parse_formula("y ~ 1 + (1 | g)"), data)[1].terms[0].codes
+    codes = build_design(parse_formula("y ~ 1 + (1 | g)"), data)[1].rows.terms[0].codes
     data.loc[0, "g"] = levels[-1]
     assert codes[0] == 0
     assert not np.may_share_memory(codes, data["g"].cat.codes.to_numpy())

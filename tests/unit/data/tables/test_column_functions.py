@@ -38,7 +38,7 @@ def test_the_number_is_learned_once(call, value, data):
     data = data.drop(columns="x").rename(columns={"xna": "x"})
     encoding, d = built(f"I(x - {call}) + (1|g)", data, context={"own": lambda x: x.mean()})
     expected = (data["x"] - value(data["x"])).to_numpy()
-    np.testing.assert_allclose(d.X[:, 1], expected[d.rows])
+    np.testing.assert_allclose(d.rows.X[:, 1], expected[d.rows.positions])
     np.testing.assert_allclose(encoding.apply_fixed(data.iloc[10:12])[:, 1], expected[10:12])
 
 
@@ -69,7 +69,7 @@ def test_prediction_and_file_use_the_mean_of_the_fit(data, tmp_path):
     ],
 )
 def test_bases_of_contrasts(coded, columns, data):
-    found = built(f"{coded} + (1|g)", data)[1].columns[1:]
+    found = built(f"{coded} + (1|g)", data)[1].layout.columns[1:]
     assert [name[name.index("[") :] for name in found] == columns
 
 
@@ -80,7 +80,7 @@ def test_contrasts_under_another_name_are_pointed_out(data):
 
 def test_a_quoted_name_may_be_the_response(data):
     d = build_design(parse_formula('Q("y.1") ~ x + (1|g)'), data.rename(columns={"y": "y.1"}))[1]
-    np.testing.assert_array_equal(d.y, data["y"])
+    np.testing.assert_array_equal(d.rows.y, data["y"])
 
 
 def test_many_dropped_columns_are_not_all_listed(data):

@@ -70,15 +70,15 @@ def test_all_sources_agree(source):
     spec = parse_formula(FORMULA)
     _, expected = build_design(spec, frame())
     encoding, d = build_design(spec, SOURCES[source]())
-    assert d.columns == expected.columns
-    np.testing.assert_array_equal(d.X, expected.X)
-    np.testing.assert_array_equal(d.rows, expected.rows)
-    for a, b in zip(d.terms, expected.terms):
+    assert d.layout.columns == expected.layout.columns
+    np.testing.assert_array_equal(d.rows.X, expected.rows.X)
+    np.testing.assert_array_equal(d.rows.positions, expected.rows.positions)
+    for a, b in zip(d.rows.terms, expected.rows.terms):
         assert (a.name, list(map(str, a.levels))) == (b.name, list(map(str, b.levels)))
         np.testing.assert_array_equal(a.codes, b.codes)
         np.testing.assert_array_equal(a.Z, b.Z)
     # what was learned on one kind of table applies to another
-    np.testing.assert_array_equal(encoding.apply_fixed(frame())[d.rows], d.X)
+    np.testing.assert_array_equal(encoding.apply_fixed(frame())[d.rows.positions], d.rows.X)
 
 
 @pytest.mark.parametrize(

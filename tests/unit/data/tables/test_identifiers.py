@@ -114,10 +114,10 @@ def test_groups_are_pythons_own(name, make, missing):
     for table in tables(values, make(values)):
         for formula in ("y ~ 1 + (1 | id)", "y ~ 1 + (1 | factor(id))", "y ~ 1 + (1 | interaction(id))"):
             design = build_design(parse_formula(formula), table)[1]
-            np.testing.assert_array_equal(design.terms[0].codes, used, err_msg=formula)
+            np.testing.assert_array_equal(design.rows.terms[0].codes, used, err_msg=formula)
             scale = 100 if "cents" in name else 1
             if "interaction" not in formula and not (scale == 100 and "factor" in formula):
-                assert [int(Decimal(level) * scale) for level in design.terms[0].levels.tolist()] == levels
+                assert [int(Decimal(level) * scale) for level in design.rows.terms[0].levels.tolist()] == levels
 
 
 @pytest.mark.parametrize("name", ["int64 and NA", "objects", "polars", "arrow", "decimals", "category"])
@@ -132,8 +132,8 @@ def test_fixed_factors(name, fixed):
     base = len(levels) - 1 if "relevel" in fixed else 0
     dummies = np.eye(len(levels))[codes]
     expected = np.delete(dummies, base, axis=1)
-    assert design.X.shape == (60, 8)
-    np.testing.assert_array_equal(design.X[:, 1:], expected)
+    assert design.rows.X.shape == (60, 8)
+    np.testing.assert_array_equal(design.rows.X[:, 1:], expected)
 
 
 def test_interactions_and_nesting():
@@ -143,11 +143,11 @@ def test_interactions_and_nesting():
         warnings.simplefilter("ignore")
         design = build_design(spec, table)[1]
     pairs = sorted(set(zip(ids(), table["a"])))
-    nested = next(t for t in design.terms if ":" in t.label)
+    nested = next(t for t in design.rows.terms if ":" in t.label)
     assert list(nested.levels) == [f"{i}:{a}" for i, a in pairs]
     np.testing.assert_array_equal(nested.codes, [pairs.index(pair) for pair in zip(ids(), table["a"])])
-    assert design.p == 1 + 8
-    assert next(t for t in design.terms if t.label == "a" and t.k > 1).k == 8
+    assert design.layout.p == 1 + 8
+    assert next(t for t in design.rows.terms if t.label == "a" and t.k > 1).k == 8
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_interactions_and_nesting():
 def test_conditions(condition, expected):
     table = pd.DataFrame({"y": Y, "id": ids(), "h": np.arange(60) % 5, "other": BIG})
     design = build_design(parse_formula(f"y ~ I({condition}) + (1 | h)"), table)[1]
-    np.testing.assert_array_equal(design.X[:, 1], [float(expected(v)) for v in ids()])
+    np.testing.assert_array_equal(design.rows.X[:, 1], [float(expected(v)) for v in ids()])
 
 
 def test_the_criterion_of_the_first_report():
@@ -282,8 +282,8 @@ def test_booleans_are_two_levels():
     # categories in another order are no truth values to calculate with
     table = pd.DataFrame({"y": Y, "t": pd.Categorical(truth, [True, False]), "h": np.arange(60) % 5})
     design = build_design(parse_formula("y ~ t + (1 | h)"), table)[1]
-    assert design.columns == ("Intercept", "t[T.False]")
-    np.testing.assert_array_equal(design.X[:, 1], [float(not t) for t in truth])
+    assert design.layout.columns == ("Intercept", "t[T.False]")
+    np.testing.assert_array_equal(design.rows.X[:, 1], [float(not t) for t in truth])
 
 
 def test_floating_point_identifiers_are_told():
@@ -330,7 +330,7 @@ def test_dates_are_groups():
         np.testing.assert_allclose(fit.predict(new), fit.predict(data))
         if not isinstance(column, list) or not isinstance(column[0], str):
             np.testing.assert_allclose(fixed.predict(new), fixed.predict(data))
-            assert build_design(parse_formula("y ~ 1 + (1 | day)"), {"y": Y, **new})[1].terms[0].m == 8
+            assert build_design(parse_formula("y ~ 1 + (1 | day)"), {"y": Y, **new})[1].rows.terms[0].m == 8
 
 
 def test_dates_survive_a_file(tmp_path):

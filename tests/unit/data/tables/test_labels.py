@@ -19,7 +19,7 @@ def design(rhs, data, **options):
 
 def test_context_has_the_rows_of_the_data(data):
     z = data["z"]
-    np.testing.assert_array_equal(design("v + (1|g)", data, context={"v": z}).X[:, 1], z)
+    np.testing.assert_array_equal(design("v + (1|g)", data, context={"v": z}).rows.X[:, 1], z)
     for other in (z[::-1], z.to_frame()[::-1]):
         with pytest.raises(DataError, match=r"v has the rows of the data in another order; pass v\.loc\[data\.index\]"):
             design("v + (1|g)", data, context={"v": other})
@@ -33,22 +33,22 @@ def test_a_dict_of_series_has_one_index(data):
         design("x + (1|g)", columns | {"x": data["x"].sort_values()})
     labelled = {name: column.set_axis(column.index + 7) for name, column in columns.items()}
     d = design("x + v + (1|g)", labelled | {"v": data["z"].to_numpy()})
-    assert list(d.index[:2]) == [7, 8]
-    np.testing.assert_array_equal(d.X[:, 2], data["z"])
+    assert list(d.rows.index[:2]) == [7, 8]
+    np.testing.assert_array_equal(d.rows.X[:, 2], data["z"])
 
 
 def test_rows_of_contrasts_go_by_the_names_of_levels(data):
     expected = design("f + (1|g)", data, contrasts={"f": CODING})
     d = design("f + (1|g)", data, contrasts={"f": CODING.loc[list("cba")]})
-    assert d.columns == ("Intercept", "f[B]", "f[C]")
-    np.testing.assert_array_equal(d.X, expected.X)
-    np.testing.assert_array_equal(design("f + (1|g)", data, contrasts={"f": CODING.to_numpy()}).X, expected.X)
+    assert d.layout.columns == ("Intercept", "f[B]", "f[C]")
+    np.testing.assert_array_equal(d.rows.X, expected.rows.X)
+    np.testing.assert_array_equal(design("f + (1|g)", data, contrasts={"f": CODING.to_numpy()}).rows.X, expected.rows.X)
 
 
 def test_rows_of_contrasts_by_numbers(data):
     coding = pd.DataFrame({"late": [-1.0, 1.0, 0.0]}, index=[0, 2, 1])
     d = design("factor(k) + (1|g)", data.assign(k=data["s"] % 3), contrasts={"factor(k)": coding})
-    np.testing.assert_array_equal(d.X[:, 1], np.array([-1.0, 0.0, 1.0])[data["s"] % 3])
+    np.testing.assert_array_equal(d.rows.X[:, 1], np.array([-1.0, 0.0, 1.0])[data["s"] % 3])
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,6 @@ def test_truth_tables_are_those_of_r(data, op, left, right):
     first = pd.Series(np.where(data.index < 20, R[left], data["x"] > 0)).astype(float)
     second = pd.Series(np.where(data.index < 20, R[right], data["z"] > 2)).astype(float)
     d = design(f"I(p > 0.5 {op} q > 0.5) + (1|g)", data.assign(p=first, q=second))
-    found = dict(zip(d.index, d.X[:, 1]))
+    found = dict(zip(d.rows.index, d.rows.X[:, 1]))
     assert {found.get(row, np.nan) for row in range(20)} == {R[expected]} or (expected == "NA" and 0 not in found)
     assert len(found) == 192 - 20 * (expected == "NA")

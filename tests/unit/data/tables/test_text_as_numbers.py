@@ -69,12 +69,12 @@ def test_estimates_are_those_of_r(table, dtype):
 def test_values_are_those_of_r(table, expression, first, second):
     data = table.assign(h=["5.7", "-10.7"] * 6, z=[2.7, -2.7] * 6, c=table["t"].astype("category"))
     _, d = build_design(parse_formula(f"y ~ {expression} + (1|g)"), data)
-    np.testing.assert_array_equal(d.X[:2, 1], [first, second])
+    np.testing.assert_array_equal(d.rows.X[:2, 1], [first, second])
 
 
 def test_as_character_sorts_as_text():
     data = pd.DataFrame({"y": np.arange(12.0) ** 2, "k": [1, 2, 10] * 4, "g": list("aabbccddeeff")})
-    assert build_design(parse_formula("y ~ as.character(k) + (1|g)"), data)[1].columns[1:] == (
+    assert build_design(parse_formula("y ~ as.character(k) + (1|g)"), data)[1].layout.columns[1:] == (
         "as.character(k)[T.10]",
         "as.character(k)[T.2]",
     )
@@ -95,7 +95,7 @@ def test_response_random_terms_and_prediction(table):
 def test_a_text_entry_without_number_is_missing(table):
     table.loc[3, "t"] = " "
     with pytest.warns(slm.exceptions.DataWarning, match=r"as\.numeric\(t\) has no value in row 3"):
-        assert build_design(parse_formula("y ~ as.numeric(t) + (1|g)"), table)[1].n == 11
+        assert build_design(parse_formula("y ~ as.numeric(t) + (1|g)"), table)[1].rows.n == 11
 
 
 @pytest.mark.needs_r
@@ -108,4 +108,4 @@ def test_polars_categories_have_positions(table):
     polars = pytest.importorskip("polars")
     data = polars.from_pandas(table).with_columns(polars.col("t").cast(polars.Categorical))
     _, d = build_design(parse_formula("y ~ as.numeric(t) + (1|g)"), data)
-    np.testing.assert_array_equal(d.X[:2, 1], [2, 1])
+    np.testing.assert_array_equal(d.rows.X[:2, 1], [2, 1])

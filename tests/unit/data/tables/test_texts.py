@@ -82,7 +82,7 @@ def test_a_part_of_a_name_is_suggested_with_backticks(data):
 
 
 def messages(data, right):
-    return build_design(parse_formula(f"y ~ {right}"), data)[1].messages
+    return build_design(parse_formula(f"y ~ {right}"), data)[1].layout.messages
 
 
 def test_numbers_written_as_text_are_a_message_and_a_finding(data):

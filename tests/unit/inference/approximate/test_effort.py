@@ -9,6 +9,7 @@ import pytest
 from approximate_designs import FORMULAS, data, fitted, pair
 
 import sparselmm as slm
+from sparselmm.data.design import Design
 from sparselmm.exceptions import ParameterError
 
 
@@ -27,7 +28,7 @@ def test_values_do_not_depend_on_what_was_fitted_in_between(fit):
     other = fit.at(fit.theta * 1.4)
     assert other.criterion == far
     slm.LinearMixedModel(fit.problem, fit.source).fit(reml=False)
-    fit.refit(fit.result.design.y[::-1].copy())
+    fit.refit(fit.result.rows.y[::-1].copy())
     assert fit.evaluate(fit.theta) == fit.criterion
     assert fit.evaluate(fit.theta * 1.4) == far
 
@@ -40,7 +41,7 @@ def test_one_model_gives_the_same_fit_each_time(fit):
 
 
 def test_a_refit_shares_effort_and_control(fit):
-    again = fit.refit(fit.result.design.y + 1.0)
+    again = fit.refit(fit.result.rows.y + 1.0)
     assert effort(again) is effort(fit)
     assert again.criterion == pytest.approx(fit.criterion, abs=1e-5)
     assert again.problem.solver == "iterative"
@@ -80,12 +81,12 @@ def test_fits_of_many_responses_share_the_effort_of_the_first():
 
 def test_problems_alike():
     fit = fitted("three", "iterative")
-    design = fit.result.design
+    design = Design(fit.result.layout, fit.result.rows)
     same = fit.problem.for_design(design)
     with same.engine.locked() as pls, fit.problem.engine.locked() as own:
         assert pls.system is own.system
     exact = fitted("three", "schur").problem
-    with exact.for_design(exact.design).engine.locked() as pls:
+    with exact.for_design(Design(exact.layout, exact.rows)).engine.locked() as pls:
         assert pls.system.name == "schur"
 
 

@@ -52,7 +52,7 @@ class TestStatistics:
     @pytest.mark.parametrize(("name", "weights"), [("slopes", None), ("year", "w"), ("border", "w")])
     def test_they_are_those_of_one_response(self, name, weights):
         fit = fitted(name, "iterative", weights=weights)
-        xp, design, result = fit.crossproducts, fit.result.design, fit.result
+        xp, design, result = fit.crossproducts, fit.result.rows, fit.result
         templates = fit.problem.engine.parameters.templates(result.par)
         sampler = RowSampler.of(design, xp)
         drawn = sampler.draw(None, templates, 1.3, [np.random.default_rng(7), np.random.default_rng(8)])
@@ -60,7 +60,7 @@ class TestStatistics:
         u, e = rng.standard_normal(design.q), rng.standard_normal(design.n)
         parts = np.split(u, xp.gram.offsets[1:-1])
         b = np.concatenate([(x.reshape(-1, len(T)) @ T.T).ravel() for x, T in zip(parts, templates)])
-        Z = np.hstack([t.to_sparse().toarray() for t in sampler.design.terms])
+        Z = np.hstack([t.to_sparse().toarray() for t in sampler.observed.terms])
         w = np.ones(design.n) if design.weights is None else design.weights
         y = 1.3 * (Z @ b + e / np.sqrt(w))
         np.testing.assert_allclose(drawn.ZtWy[:, 1], Z.T @ (w * y), atol=1e-8)
@@ -75,7 +75,7 @@ class TestStatistics:
         with exact.problem.engine.locked() as pls:
             factor = Sampler.of(pls.system, xp.ZtWXy[:, :-1], xp.XytWXy[:-1, :-1], xp.n)
             a = factor.draw(pls.system, templates, 1.0, rngs)
-        b = RowSampler.of(approximate.result.design, xp).draw(None, templates, 1.0, rngs)
+        b = RowSampler.of(approximate.result.rows, xp).draw(None, templates, 1.0, rngs)
         assert b.yWy.mean() == pytest.approx(a.yWy.mean(), rel=0.02)
         np.testing.assert_allclose((b.XtWy**2).mean(axis=1), (a.XtWy**2).mean(axis=1), rtol=0.4)
 

@@ -17,7 +17,7 @@ from sparselmm.exceptions import ParameterError, UnsupportedError
 from sparselmm.inference.bootstrap import minque
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
 from sparselmm.inference.bootstrap.minque import prepare
-from sparselmm.inference.bootstrap.ratio_test import joint_design, same_term
+from sparselmm.inference.bootstrap.ratio_test import joint_rows, same_term
 from sparselmm.inference.bootstrap.refit import refit
 from sparselmm.inference.bootstrap.replicates import make_plan
 from sparselmm.likelihood import one_factor
@@ -208,14 +208,14 @@ def test_statistics_of_both_models_describe_one_response():
     m0 = slm.lmer("y ~ x + (1 | h) + (1 | g)", data, reml=False)
     m1 = slm.lmer("y ~ x + (year | g) + (1 | h)", data, reml=False)
     problems = [m0.problem, m1.problem]
-    _, xp, rows, columns = joint_design(problems)
+    _, xp, rows, columns = joint_rows(problems)
     for fit, r, c in zip((m0, m1), rows, columns):
         own = fit.crossproducts
         A = xp.gram.dot(np.eye(xp.gram.q))[np.ix_(r, r)]
         np.testing.assert_allclose(A, own.gram.dot(np.eye(own.gram.q)), atol=1e-9)
         np.testing.assert_allclose(xp.ZtWXy[np.ix_(r, c)], own.ZtWXy[:, :-1], atol=1e-9)
         np.testing.assert_allclose(xp.XytWXy[np.ix_(c, c)], own.XytWXy[:-1, :-1], atol=1e-9)
-    terms = m0.result.design.terms + m1.result.design.terms
+    terms = m0.result.rows.terms + m1.result.rows.terms
     assert sum(same_term(a, b) for i, a in enumerate(terms) for b in terms[:i]) == 1  # (1 | h)
 
 

@@ -38,7 +38,7 @@ def gram_of(fit, sampler):
 
 def rows_of(fit):
     """√W[Z X] in the solver's coordinates, and the weights."""
-    design, xp = fit.result.design, fit.crossproducts
+    design, xp = fit.result.rows, fit.crossproducts
     Z = np.hstack([t.to_sparse().toarray() for t in with_centred_terms(design, xp.centres).terms])
     w = np.ones(design.n) if design.weights is None else design.weights
     return np.hstack([Z, xp.basis.apply(design.X)]), w

@@ -36,7 +36,7 @@ def small_data(seed=3, n=120):
 def dense_of(fit, weighted):
     """Return X, Σ and its derivatives in the variance parameters, all (n, n)."""
     n, parts = fit.nobs, []
-    for term in fit.result.design.terms:
+    for term in fit.result.rows.terms:
         Z = term.to_sparse().toarray().reshape(n, term.m, term.k)
         rows = np.tril_indices(term.k)
         for i, j in zip(*rows):
@@ -44,10 +44,10 @@ def dense_of(fit, weighted):
                 B = np.zeros((term.k, term.k))
                 B[i, j] = B[j, i] = 1.0
                 parts.append(np.einsum("nma,ab,omb->no", Z, B, Z))
-    w = fit.result.design.weights if weighted else np.ones(n)
+    w = fit.result.rows.weights if weighted else np.ones(n)
     G = np.array([*parts, np.diag(1 / w)])
     V = np.diag(1 / w)
-    for term, c in zip(fit.result.design.terms, fit.varcorr.terms):
+    for term, c in zip(fit.result.rows.terms, fit.varcorr.terms):
         Z = term.to_sparse().toarray().reshape(n, term.m, term.k)
         V = V + np.einsum("nma,ab,omb->no", Z, c.cov / fit.scale, Z)
     return fit.X, fit.scale * V, G
@@ -83,7 +83,7 @@ def test_kenward_roger_is_the_published_algebra(formula, weights):
 def test_satterthwaite_is_what_finite_differences_say(reml, weights):
     fit = slm.lmer("y ~ f + x + (1 | a) + (1 | b)", small_data(), reml=reml, weights=weights)
     X, _, G = dense_of(fit, weights is not None)
-    y = fit.result.design.y
+    y = fit.result.rows.y
 
     def V_of(v):
         return v[2] ** 2 * (v[0] ** 2 * G[0] + v[1] ** 2 * G[1] + G[2])

@@ -174,7 +174,7 @@ def test_shares_of_each_term():
 def test_sparse_terms_have_the_same_shares():
     data = slm.load_dataset("sleepstudy")
     fit = slm.lmer("Reaction ~ Days + (Days | Subject)", data)
-    term = fit.result.design.terms[0]
+    term = fit.result.rows.terms[0]
     sparse = slm.SparseTerm("Subject", "Subject", "us", term.columns, term.levels, term.to_sparse())
     other = slm.LinearMixedModel.from_arrays(data["Reaction"], fit.X, [sparse]).at(fit.theta)
     np.testing.assert_allclose(other.r2(), fit.r2())

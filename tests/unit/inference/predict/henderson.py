@@ -18,7 +18,7 @@ class Dense:
 
 def dense_errors(fit) -> Dense:
     """Covariance of the errors of a fit, with b = Λu in the user's coordinates."""
-    design = fit.result.design
+    design = fit.result.rows
     X, Z, Lambda = fit.X, fit.Z.toarray(), fit.Lambda.toarray()
     w = np.ones(design.n) if design.weights is None else design.weights
     G = Lambda @ Lambda.T

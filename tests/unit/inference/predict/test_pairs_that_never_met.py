@@ -32,7 +32,7 @@ def all_pairs(data):
 def dense_rows(fit, new):
     """x and z of new rows of known levels, in the order of the fit's terms."""
     encoding, blocks = fit.source.encoding, []
-    for i, term in enumerate(fit.result.design.terms):
+    for i, term in enumerate(fit.result.rows.terms):
         rows = encoding.apply_term(i, new)
         z = np.zeros((len(new), term.m, term.k))
         z[np.arange(len(new)), rows.codes] = rows.Z

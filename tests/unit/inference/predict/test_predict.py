@@ -57,7 +57,7 @@ def full_rows(fit, newdata, keep=lambda name: True):
     """Dense x and z of new rows in the order of the fit; new levels have no columns."""
     encoding, n = fit.source.encoding, len(newdata)
     blocks = []
-    for i, term in enumerate(fit.result.design.terms):
+    for i, term in enumerate(fit.result.rows.terms):
         rows = encoding.apply_term(i, newdata)
         z = np.zeros((n, term.m, term.k))
         if keep(term.name):
@@ -70,7 +70,7 @@ def full_rows(fit, newdata, keep=lambda name: True):
 def added(fit, newdata, names, only_new):
     """Variance that terms of new levels add."""
     out = np.zeros(len(newdata))
-    for i, (term, cov) in enumerate(zip(fit.result.design.terms, fit.varcorr.terms)):
+    for i, (term, cov) in enumerate(zip(fit.result.rows.terms, fit.varcorr.terms)):
         rows = fit.source.encoding.apply_term(i, newdata)
         own = np.einsum("nk,kl,nl->n", rows.Z, cov.cov, rows.Z)
         if term.name in names:
@@ -157,7 +157,7 @@ def test_part_of_a_term():
 def test_conditional_covariances():
     for formula, arguments in FORMULAS:
         fit = make(formula, **arguments)
-        design, Lambda, Z = fit.result.design, fit.Lambda.toarray(), fit.Z.toarray()
+        design, Lambda, Z = fit.result.rows, fit.Lambda.toarray(), fit.Z.toarray()
         W = np.diag(np.ones(design.n) if design.weights is None else design.weights)
         M = Lambda.T @ Z.T @ W @ Z @ Lambda + np.eye(design.q)
         full = fit.scale * Lambda @ np.linalg.solve(M, Lambda.T)

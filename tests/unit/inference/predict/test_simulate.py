@@ -132,7 +132,7 @@ def test_moments_from_a_fit(re_form):
     sim = spread(fit, nsim, re_form=re_form)
     drawn = {"~0": {"g", "h"}, None: set(), "~(x | g)": {"h"}, "~(1 | h)": {"g"}}[re_form]
     Z, L = fit.Z.toarray(), fit.Lambda.toarray()
-    keep = np.concatenate([np.full(t.m * t.k, t.label in drawn) for t in fit.result.design.terms])
+    keep = np.concatenate([np.full(t.m * t.k, t.label in drawn) for t in fit.result.rows.terms])
     V = fit.scale * ((Z * keep) @ L @ L.T @ (Z * keep).T + np.diag(1 / PLAN.w))
     sd = np.sqrt(np.diag(V))
     mean = fit.predict(re_form=re_form)
