@@ -11,25 +11,24 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.compare_r.comparison import Estimate
+from sparselmm.compare_r.terms import Term, match, r_terms
 
 __all__ = ["estimates_here", "estimates_r", "theta_from_r"]
 
 _LEVEL = re.compile(r"\[(?:[A-Z]\.)?(.+?)\](?=[:.]|$)")
 _INTERCEPT = re.compile(r"\(Intercept\)|(?<!\w)Intercept(?!\w)")
-_COPY = re.compile(r"\.\d+$")
 _STATISTICS = (("criterion", "criterion"), ("logLik", "llf"), ("AIC", "aic"), ("BIC", "bic"))
 
 
 def estimates_here(fit: Any) -> list[Estimate]:
     """Return the numbers of a fit of ours."""
     names = [str(name) for name in fit.params.index]
-    r_names: Mapping[str, str] = getattr(fit, "r_names", None) or {}
+    r_names = _r_names(fit)
     keys = [_key(r_names.get(name, _r_spelling(name))) for name in names]
     beta, se = np.asarray(fit.params, dtype=float), np.asarray(fit.bse, dtype=float)
     frame = fit.varcorr.to_frame()
-    labels = {str(term.name): str(term.label) for term in fit.varcorr.terms}
     components = [
-        _component(labels.get(str(grp), str(grp)), str(grp), _present(var1, var2), r_names, float(sdcor))
+        _component(str(grp), str(grp), _present(var1, var2), r_names, float(sdcor))
         for grp, var1, var2, sdcor in zip(frame["grp"], frame["var1"], frame["var2"], frame["sdcor"])
     ]
     statistics = [(name, float(getattr(fit, attribute))) for name, attribute in _STATISTICS]
@@ -37,13 +36,14 @@ def estimates_here(fit: Any) -> list[Estimate]:
     return _assemble(names, keys, beta, se, components, statistics, counts, fit.ngroups)
 
 
-def estimates_r(record: Mapping[str, Any]) -> list[Estimate]:
-    """Return the numbers of saved R output."""
+def estimates_r(fit: Any, record: Mapping[str, Any]) -> list[Estimate]:
+    """Return the numbers of saved R output; its random terms under the names of those of the fit that they match."""
     params, varcorr, ngroups = record["params"], record["varcorr"], record["ngroups"]
     names = [str(name) for name in params["names"]]
-    present = {str(label) for label in ngroups["names"]}
+    ours = {theirs.name: name for name, theirs in match(our_terms(fit), r_terms(record, _key)).items()}
+    known = {**{str(grp): f"{grp} of R" for grp in varcorr["grp"]}, "Residual": "Residual", **ours}
     components = [
-        _component(_without_copy(grp, present), grp, _present(var1, var2), {}, _float(sdcor))
+        _component(known[str(grp)], grp, _present(var1, var2), {}, _float(sdcor))
         for grp, var1, var2, sdcor in zip(varcorr["grp"], varcorr["var1"], varcorr["var2"], varcorr["sdcor"])
     ]
     statistics = [(name, _float(record[attribute])) for name, attribute in _STATISTICS]
@@ -61,18 +61,35 @@ def estimates_r(record: Mapping[str, Any]) -> list[Estimate]:
     )
 
 
+def our_terms(fit: Any) -> list[Term]:
+    """Return the terms of a fit of ours, in our order."""
+    r_names = _r_names(fit)
+    return [
+        Term(
+            str(term.name),
+            _key(str(term.label)),
+            tuple(_key(r_names.get(str(c), _r_spelling(str(c)))) for c in term.columns),
+            tuple(map(float, term.sd)),
+        )
+        for term in fit.varcorr.terms
+    ]
+
+
 def theta_from_r(fit: Any, record: Mapping[str, Any]) -> FloatArray | None:
-    """Return R's theta in the order used here, or None where the names cannot be matched."""
-    waiting: dict[str, list[float]] = {}
-    for name, value in zip(record["theta"]["names"], record["theta"]["values"]):
-        waiting.setdefault(_key(name), []).append(_float(value))
-    theta = []
-    for name in fit.theta_names:
-        values = waiting.get(_key(_r_spelling(str(name))))
-        if not values:
+    """Return R's theta in the order used here, or None where the terms cannot be matched."""
+    pairs = match(our_terms(fit), r_terms(record, _key))
+    theta: list[float] = []
+    for term in our_terms(fit):
+        other = pairs.get(term.name)
+        if other is None or term.columns != other.columns:
             return None
-        theta.append(values.pop(0))
-    return np.array(theta) if not any(waiting.values()) and np.all(np.isfinite(theta)) else None
+        theta += other.theta
+    complete = len(theta) == len(fit.theta) == len(record["theta"]["values"])
+    return np.array(theta) if complete and np.all(np.isfinite(theta)) else None
+
+
+def _r_names(fit: Any) -> Mapping[str, str]:
+    return getattr(fit, "r_names", None) or {}
 
 
 def _assemble(
@@ -116,10 +133,6 @@ def _key(name: str) -> str:
     text = re.sub(r"[\s`]", "", name).replace("**", "^").replace("True", "TRUE").replace("False", "FALSE")
     text = re.sub(r"(?<![\w.])(?:np[._]|numpy\.)", "", text)
     return re.sub(r"(?<![\w.])C\(", "factor(", text)
-
-
-def _without_copy(grp: str, present: set[str]) -> str:
-    return grp if grp in present or grp == "Residual" else _COPY.sub("", grp)
 
 
 def _array(values: Sequence[float | None]) -> FloatArray:

@@ -203,7 +203,7 @@ def _compare(
     return Comparison(
         formula=str(fit.formula),
         criterion_name="REML criterion" if fit.reml else "Deviance",
-        rows=pair_up(estimates_here(fit), estimates_r(record), tolerance, flat),
+        rows=pair_up(estimates_here(fit), estimates_r(fit, record), tolerance, flat),
         criterion_here=float(fit.criterion),
         criterion_r=criterion_r,
         criterion_at_r=None if theta is None else float(fit.evaluate(theta)),

@@ -20,16 +20,20 @@ from sparselmm.compare_r import (
     compare_with_r,
     r_formula,
     read_r_output,
+    run,
     run_r,
+    script,
     write_r_script,
 )
 from sparselmm.compare_r.comparison import Estimate, pair_up
 from sparselmm.compare_r.estimates import estimates_r, theta_from_r
 from sparselmm.data.tables.frame import as_pandas
 from sparselmm.exceptions import DataError, ParameterError
+from sparselmm.likelihood.result import TermCovariance
 
 SAVED = Path(__file__).parents[1] / "reference" / "compare_r"
 SLEEPSTUDY = "Reaction ~ Days + (Days | Subject)"
+WITHOUT_TERMS = json.loads((SAVED / "sleepstudy_reml.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +214,71 @@ def test_live_weights_offset_and_awkward_data():
     assert comparison.same_definition, str(comparison)
 
 
+def crossed(seed: int) -> pd.DataFrame:
+    """Factors of which several have equally many levels, and three covariates."""
+    rng = np.random.default_rng(seed)
+    n, m = 300, 6
+    data = pd.DataFrame({name: rng.integers(0, m, n) for name in ("g", "h")})
+    data["c"], data["d.e"] = rng.integers(0, 4, n), rng.integers(0, 4, n)
+    for name in ("x", "z1", "z2"):
+        data[name] = rng.normal(size=n)
+    gc = data["g"] * 4 + data["c"]
+    b = rng.normal(size=(4, 24, 3))
+    Z = np.column_stack([np.ones(n), data["x"], data["z1"]])
+    effects = [b[k, codes] for k, codes in enumerate((data["g"], data["h"], data["c"], gc))]
+    data["y"] = sum((Z * effect).sum(axis=1) for effect in effects) + 0.7 * rng.normal(size=n)
+    return data
+
+
+@pytest.fixture
+def one_fit_each(monkeypatch):
+    """Do without the further fits for the time."""
+    for module in (run, script):
+        monkeypatch.setattr(module, "REPETITIONS", 0)
+
+
+def random_formula(rng: np.random.Generator) -> str:
+    """Return a formula with repeated factors and ties."""
+    factors = rng.choice(["g", "h", "g:c", "h:c", "c", "g:h", "c:g"], size=3, replace=False).tolist()
+    sides = ["1", "0 + x", "x", "0 + z1", "0 + z1 + x"]
+    bars = []
+    for factor in factors:
+        for side in rng.choice(sides, size=int(rng.integers(1, 4)), replace=False).tolist():
+            mark = "||" if side == "x" and rng.random() < 0.5 else "|"
+            bars.append(f"({side} {mark} {factor})")
+    return "y ~ x + " + " + ".join(rng.permutation(bars).tolist())
+
+
+@pytest.mark.needs_r
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "formula",
+    ["y ~ x + (1 | g) + (x || g:c)", "y ~ x + (0 + x + z1 | g) + (1 | g:c) + (0 + z1 | g:c)",
+     "y ~ x + (1 | h) + (1 | g) + (0 + x | h)", "y ~ x + (1 | c/g) + (0 + x | c/g)", "y ~ (1 | d.e) + (x || d.e:g)"],
+)  # fmt: skip
+def test_live_ties_and_repeated_factors(formula, one_fit_each):
+    comparison = compare_with_r(formula, crossed(1))
+    assert comparison.agrees, str(comparison)
+    assert comparison.criterion_at_r == pytest.approx(comparison.criterion_r, rel=1e-9)
+    assert not any("position" in row.remark for row in comparison.rows)
+
+
+@pytest.mark.needs_r
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(4))
+def test_live_random_formulas(seed, one_fit_each):
+    """Whatever the order and the names of lme4, every number finds its own."""
+    rng = np.random.default_rng(seed)
+    formula, data = random_formula(rng), crossed(seed)
+    try:
+        comparison = compare_with_r(formula, data)
+    except DataError:  # a term twice in the formula, such as (1 | g:c) + (1 | c:g)
+        pytest.skip(formula)
+    assert comparison.criterion_at_r is not None, formula
+    assert comparison.criterion_at_r == pytest.approx(comparison.criterion_r, rel=1e-8), str(comparison)
+    assert not any("position" in row.remark or "only" in row.remark for row in comparison.rows), str(comparison)
+
+
 @pytest.mark.needs_r
 def test_r_error_is_one_clear_message(sleepstudy):
     model = RModel("Reaction ~ nothing + (1 | Subject)")
@@ -334,24 +403,56 @@ def test_undefined_correlations_agree_with_each_other_only():
     assert not pair_up([here], [Estimate("random corr", "g", "g", 0.5)], 1e-3, flat=False)[0].agrees
 
 
-def test_theta_is_matched_by_name():
-    record = {
-        "theta": {"names": ["s.(Intercept)", "s.fb.(Intercept)", "s.fb", "g.(Intercept)"], "values": [1, 2, 3, 4]}
+def saved_terms(*terms: tuple[str, list[str], list[float], str], theta: list[float]) -> dict[str, object]:
+    """Return what a record says of random terms: R's name, coefficients, deviations, and the label in theta."""
+    grp, var1, sdcor, names = ["Residual"], [None], [9.0], []
+    for name, columns, sd, label in reversed(terms):
+        grp, var1, sdcor = [*[name] * len(columns), *grp], [*columns, *var1], [*sd, *sdcor]
+        tri = [c if i == j else f"{c}.{d}" for j, d in enumerate(columns) for i, c in enumerate(columns) if i >= j]
+        names = [*(f"{label}.{column}" for column in tri), *names]
+    labels = list(dict.fromkeys(term[3] for term in terms))
+    return {
+        "varcorr": {"grp": grp, "var1": var1, "var2": [None] * len(grp), "vcov": sdcor, "sdcor": sdcor},
+        "ngroups": {"names": labels, "values": [9] * len(labels)},
+        "theta": {"names": names, "values": theta},
     }
-    names = ("g.Intercept", "s.Intercept", "s.f[T.b].Intercept", "s.f[T.b]")
-    assert list(theta_from_r(SimpleNamespace(theta_names=names), record)) == [4, 1, 2, 3]
-    assert theta_from_r(SimpleNamespace(theta_names=names[:3]), record) is None
-    assert theta_from_r(SimpleNamespace(theta_names=(*names, "h.Intercept")), record) is None
 
 
-def test_copies_of_a_grouping_factor_share_their_key():
-    record = read_r_output(SAVED / "sleepstudy_reml.json")
-    record["varcorr"] = {
-        "grp": ["Subject", "Subject.1", "Residual"],
-        "var1": ["(Intercept)", "Days", None],
-        "var2": [None, None, None],
-        "vcov": [1.0, 4.0, 9.0],
-        "sdcor": [1.0, 2.0, None],
-    }
-    keys = [e.key for e in estimates_r(record) if e.kind == "random sd"]
-    assert keys == ["Subject | (Intercept)", "Subject | Days", "Residual"]
+def fit_with(*terms: tuple[str, str, tuple[str, ...], list[float]]) -> SimpleNamespace:
+    """Return what the matching asks of a fit."""
+    covariances = [TermCovariance(name, label, columns, np.diag(np.square(sd))) for name, label, columns, sd in terms]
+    k = [len(columns) for _, _, columns, _ in terms]
+    return SimpleNamespace(varcorr=SimpleNamespace(terms=covariances), theta=np.zeros(sum(m * (m + 1) // 2 for m in k)))
+
+
+def test_theta_is_matched_by_term():
+    record = saved_terms(
+        ("s", ["(Intercept)", "fb"], [1.0, 2.0], "s"), ("g", ["(Intercept)"], [3.0], "g"), theta=[1, 2, 3, 4]
+    )
+    g, s = ("g", "g", ("Intercept",), [3.0]), ("s", "s", ("Intercept", "f[T.b]"), [1.0, 2.0])
+    assert list(theta_from_r(fit_with(g, s), record)) == [4, 1, 2, 3]
+    assert theta_from_r(fit_with(g), record) is None
+    assert theta_from_r(fit_with(g, s, ("h", "h", ("Intercept",), [1.0])), record) is None
+    # the columns in another order would be another theta
+    assert theta_from_r(fit_with(g, ("s", "s", ("f[T.b]", "Intercept"), [2.0, 1.0])), record) is None
+
+
+def test_ties_reversed_and_renamed_by_lme4():
+    """lme4 1.1-31: y ~ (0 + z1 + z2 | g) + (1 | g:c) + (0 + z1 | g:c)."""
+    record = saved_terms(
+        ("g.c", ["z1"], [0.5], "g:c"), ("g.c.1", ["(Intercept)"], [2.0], "g:c"), ("g", ["z1", "z2"], [1.0, 3.0], "g"),
+        theta=[5, 20, 1, 2, 3],
+    )  # fmt: skip
+    fit = fit_with(
+        ("g:c", "g:c", ("Intercept",), [2.0]), ("g:c.1", "g:c", ("z1",), [0.5]), ("g", "g", ("z1", "z2"), [1.0, 3.0])
+    )
+    assert list(theta_from_r(fit, record)) == [20, 5, 1, 2, 3]
+    full = {e.key: e.value for e in estimates_r(fit, {**WITHOUT_TERMS, **record}) if e.kind == "random sd"}
+    assert full["g:c | (Intercept)"] == 2.0
+    assert full["g:c.1 | z1"] == 0.5
+
+
+def test_terms_that_differ_only_in_their_values_are_paired_by_these():
+    record = saved_terms(("a", ["x"], [5.0], "a"), ("a.1", ["x"], [1.0], "a"), theta=[5, 1])
+    fit = fit_with(("a", "a", ("x",), [1.01]), ("a.1", "a", ("x",), [4.9]))
+    assert list(theta_from_r(fit, record)) == [1, 5]
