@@ -16,7 +16,7 @@ from sparselmm.likelihood.problem import Problem, fit_problem
 from sparselmm.likelihood.result import FitResult
 from sparselmm.likelihood.starting import column_scales, moment_start
 from sparselmm.linalg.threads import blas_threads
-from sparselmm.statistics.crossproducts import with_centred_terms
+from sparselmm.statistics.transform import with_centred_terms
 
 BATCH_ENTRIES = 4_000_000
 

@@ -22,7 +22,7 @@ from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.likelihood.starting import column_scales
 from sparselmm.linalg.blocks import apply_factor
 from sparselmm.optimize import OptimizerReport
-from sparselmm.statistics.crossproducts import FixedTransform
+from sparselmm.statistics.transform import FixedTransform
 
 RESIDUALS = "residuals"  # what needs the rows, for `Rows.needed`
 CANCELLING = 1e5  # y'Wy over pwrss beyond which the residuals of the rows are summed once for accuracy

@@ -4,106 +4,36 @@ Columns of X far from zero are centred (where X has a constant column) and scale
 enters as ``y - o - X b0`` with b0 the weighted least-squares fit, so the sums hold no large common
 parts that would cancel (architecture, "numerical guard"). Centres are rounded to few binary digits
 and scales are powers of two: products of integers and dummies stay exact. `FixedTransform` undoes both.
+
+Sums of parts of the rows in different coordinates are added, or taken away, after an exact change of coordinates
+(`transform`) and of the numbers of the levels (`levels`). `Accumulator` does so for chunks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.linalg import solve_triangular
 
-from sparselmm._typing import FloatArray, frozen
-from sparselmm.covariance import make_structure
-from sparselmm.data.rows import DesignTerm, GroupedTerm, Rows, is_ones_column
+from sparselmm._typing import FloatArray, IntArray, frozen
+from sparselmm.data.layout import TermLayout
+from sparselmm.data.rows import GroupedTerm, Rows
 from sparselmm.data.tables.codes import chunks
-from sparselmm.linalg.blocks import BlockGram, BlockPairs
-from sparselmm.linalg.cells import CodedRows, add_level_sums, cells, level_blocks, level_sums, many
-from sparselmm.linalg.rank import triangular_factor
+from sparselmm.exceptions import DataError, DataWarning, warn_user
+from sparselmm.linalg.blocks import BlockGram
+from sparselmm.statistics.levels import union
+from sparselmm.statistics.moments import (
+    CHUNK_ROWS,
+    add_term_products,
+    pilot_basis,
+    sum_of_logs,
+    transformed,
+)
+from sparselmm.statistics.pairs import PairSums
+from sparselmm.statistics.transform import Centre, FixedTransform, centre_change, find_centre, with_centred_terms
 
-CHUNK_ROWS = 262_144
-NEAR = 1.0  # a column of X is centred when its mean exceeds so many standard deviations
-NEARLY_DEPENDENT = 1e3  # condition of the centred and scaled X beyond which its columns are made orthogonal
-NARROW = 6  # up to so many columns of X are transformed one by one, which is faster than row by row
-FAR = 10.0  # a column of Z is centred when its mean exceeds so many standard deviations
-
-
-@dataclass(frozen=True)
-class FixedTransform:
-    """How X and y were transformed before their products were summed.
-
-    The transformed matrix is ``X_t = X C = (X - x0 c')·diag(s)·mix``, x0 the constant column.
-
-    Attributes
-    ----------
-    position : int
-        The constant column of X; -1 without one.
-    centre : (p,) array
-        c, multiples of the constant column; zero for itself.
-    scale : (p,) array
-        s, powers of two.
-    mix : (p, p) array or None
-        Upper triangular, makes nearly dependent columns orthogonal; None where they are not.
-    b0 : (p,) array
-        Coefficients of X_t whose fit was subtracted from ``y - offset``.
-    """
-
-    position: int
-    centre: FloatArray
-    scale: FloatArray
-    b0: FloatArray
-    mix: FloatArray | None = None
-
-    @property
-    def logdet(self) -> float:
-        """``-2 log|det C|``, what the transformation takes from log|X'V⁻¹X|."""
-        mixed = 0.0 if self.mix is None else float(np.log(np.abs(np.diag(self.mix))).sum())
-        return -2.0 * (float(np.sum(np.log(self.scale))) + mixed)
-
-    @property
-    def matrix(self) -> FloatArray:
-        """C, (p, p)."""
-        C = np.diag(self.scale)
-        if self.position >= 0:
-            C[self.position] -= self.centre * self.scale
-        return C if self.mix is None else C @ self.mix
-
-    def apply(self, X: FloatArray, out: FloatArray | None = None) -> FloatArray:
-        """Return X_t of rows of X, in ``out`` where it is given."""
-        out = np.empty(X.shape) if out is None else out
-        if len(self.scale) <= NARROW:
-            for j, (c, s) in enumerate(zip(self.centre, self.scale)):
-                x = X[:, j] - X[:, self.position] * c if c else X[:, j]
-                np.multiply(x, s, out=out[:, j])
-        elif self.position < 0 or not self.centre.any():
-            np.multiply(X, self.scale, out=out)
-        else:
-            np.multiply(X - X[:, self.position, None] * self.centre, self.scale, out=out)
-        if self.mix is not None:
-            out[:] = out @ self.mix
-        return out
-
-    def coefficients(self, gamma: FloatArray) -> FloatArray:
-        """Return β of coefficients γ of the transformed problem."""
-        out: FloatArray = self.matrix @ (self.b0 + gamma)
-        return out
-
-
-@dataclass(frozen=True)
-class Centre:
-    """Multiples of a term's constant column that were taken from its columns far from zero.
-
-    Attributes
-    ----------
-    position : int
-        The constant column.
-    multiples : tuple of float
-        One per column; zero for columns left as they are.
-    """
-
-    position: int
-    multiples: tuple[float, ...]
+PILOT_ROWS = 1_000  # enough for centres and scales; the rest of the rows may lie thirty deviations away
 
 
 @dataclass(frozen=True)
@@ -126,6 +56,10 @@ class CrossProducts:
         The transformation of X and y.
     centres : tuple of Centre or None
         The transformation of each term's Z.
+    terms : tuple of TermLayout
+        Names and levels of the random terms.
+    counts : dict or None
+        Rows of each pair of levels, aligned with ``gram.pairs``; None where they were not counted.
     """
 
     gram: BlockGram
@@ -136,12 +70,21 @@ class CrossProducts:
     sum_log_weights: float
     basis: FixedTransform
     centres: tuple[Centre | None, ...] = ()
+    terms: tuple[TermLayout, ...] = ()
+    counts: dict[tuple[int, int], IntArray] | None = None
 
     @classmethod
     def from_rows(
-        cls, observed: Rows, basis: FixedTransform | None = None, centres: tuple[Centre | None, ...] | None = None
+        cls,
+        observed: Rows,
+        basis: FixedTransform | None = None,
+        centres: tuple[Centre | None, ...] | None = None,
+        counted: bool = False,
     ) -> CrossProducts:
-        """Sum the products of all rows, in chunks; ``basis`` and ``centres`` fix the transformations."""
+        """Sum the products of all rows, in chunks; ``basis`` and ``centres`` fix the transformations.
+
+        ``counted`` sums can be taken away from others, which needs the number of rows of each pair of levels.
+        """
         centres = tuple(find_centre(t) for t in observed.terms) if centres is None else centres
         observed = with_centred_terms(observed, centres)
         basis = basis or pilot_basis(observed)
@@ -155,13 +98,13 @@ class CrossProducts:
             XytWXy += Xy.T @ WXy
             for t, term in enumerate(observed.terms):
                 add_term_products(term, WXy, rows, ZtWXy[offsets[t] : offsets[t + 1]])
-        pairs = {
-            (i, j): _pair_products(observed.terms[i], observed.terms[j], observed.weights)
+        sums = {
+            (i, j): PairSums.of(observed.terms[i], observed.terms[j], observed.weights, counted)
             for i in range(len(m))
             for j in range(i + 1)
         }
-        return cls(
-            gram=BlockGram(m, k, pairs),
+        plain = cls(
+            gram=BlockGram(m, k, {}),
             ZtWXy=frozen(ZtWXy),
             XytWXy=frozen(XytWXy),
             n=observed.n,
@@ -169,7 +112,19 @@ class CrossProducts:
             sum_log_weights=sum_of_logs(observed.weights),
             basis=basis,
             centres=centres,
+            terms=tuple(t.layout for t in observed.terms),
         )
+        return plain._with_pairs(sums)
+
+    def _with_pairs(self, sums: dict[tuple[int, int], PairSums]) -> CrossProducts:
+        """Return these with other sums over pairs of levels."""
+        counts = {key: pair.counts for key, pair in sums.items() if pair.counts is not None}
+        gram = BlockGram(self.gram.m, self.gram.k, {key: pair.blocks for key, pair in sums.items()})
+        return replace(self, gram=gram, counts=counts if len(counts) == len(sums) else None)
+
+    def _pairs(self) -> dict[tuple[int, int], PairSums]:
+        counts = self.counts or {}
+        return {(i, j): PairSums(b, counts.get((i, j)), i == j) for (i, j), b in self.gram.pairs.items()}
 
     def with_response(self, observed: Rows, y: FloatArray) -> CrossProducts:
         """Return the cross-products of the same design with another response; Z and X parts are shared."""
@@ -193,173 +148,224 @@ class CrossProducts:
         ZtWXy[:, p:], XytWXy[p] = Zty, XytWXy[:, p]
         return replace(self, ZtWXy=frozen(ZtWXy), XytWXy=frozen(XytWXy), basis=basis)
 
+    # --- other coordinates ---------------------------------------------------------------------
+
+    def rebase(self, basis: FixedTransform, centres: tuple[Centre | None, ...]) -> CrossProducts:
+        """Return the sums of the same rows in other coordinates, exactly: K'TK, R'SK and R_s'GR_t."""
+        k = self.gram.k
+        K = self.basis.change(basis)
+        R = [centre_change(a, b, size) for a, b, size in zip(self.centres, centres, k)]
+        S = self.ZtWXy @ K
+        for t, change in enumerate(R):
+            a, b = self.gram.offsets[t], self.gram.offsets[t + 1]
+            if self.centres[t] != centres[t]:
+                S[a:b] = (change.T @ S[a:b].reshape(self.gram.m[t], k[t], -1)).reshape(b - a, -1)
+        moved = replace(self, ZtWXy=frozen(S), XytWXy=frozen(K.T @ self.XytWXy @ K), basis=basis, centres=centres)
+        if self.centres == centres:
+            return moved
+        return moved._with_pairs({(i, j): pair.changed(R[i], R[j]) for (i, j), pair in self._pairs().items()})
+
+    def to_least_squares(self) -> CrossProducts:
+        """Return the sums with b0 the least-squares fit to these rows."""
+        if not self.p:
+            return self
+        T = self.XytWXy
+        b0 = self.basis.b0 + np.linalg.lstsq(T[:-1, :-1], T[:-1, -1])[0]
+        return self.rebase(replace(self.basis, b0=frozen(b0)), self.centres)
+
+    def ordered(self, order: Sequence[int]) -> CrossProducts:
+        """Return the sums with the random terms in another order."""
+        if list(order) == list(range(len(order))):
+            return self
+        known, at = self._pairs(), self.gram.offsets
+        sums = {}
+        for i, s in enumerate(order):
+            for j, t in enumerate(order[: i + 1]):
+                sums[i, j] = known[s, t] if s >= t else known[t, s].transposed()
+        m, k = ([x[t] for t in order] for x in (self.gram.m, self.gram.k))
+        moved = replace(
+            self,
+            gram=BlockGram(tuple(m), tuple(k), {}),
+            ZtWXy=frozen(np.concatenate([self.ZtWXy[at[t] : at[t + 1]] for t in order])),
+            centres=tuple(self.centres[t] for t in order),
+            terms=tuple(self.terms[t] for t in order),
+        )
+        return moved._with_pairs(sums)
+
+    def _relabelled(self, terms: tuple[TermLayout, ...], maps: Sequence[IntArray]) -> CrossProducts:
+        """Return the sums for other sets of levels, given the place of each level among them."""
+        if all(new.levels is old.levels for new, old in zip(terms, self.terms)):
+            return self
+        m, k, at = tuple(t.m for t in terms), self.gram.k, self.gram.offsets
+        parts = []
+        for t, place in enumerate(maps):
+            block = np.zeros((m[t], k[t], self.p + 1))
+            block[place] = self.ZtWXy[at[t] : at[t + 1]].reshape(-1, k[t], self.p + 1)
+            parts.append(block.reshape(-1, self.p + 1))
+        sums = {(i, j): pair.relabelled(maps[i], maps[j]) for (i, j), pair in self._pairs().items()}
+        moved = replace(self, gram=BlockGram(m, k, {}), ZtWXy=frozen(np.concatenate(parts)), terms=terms)
+        return moved._with_pairs(sums)
+
+    # --- sums and differences --------------------------------------------------------------------
+
     def __add__(self, other: CrossProducts) -> CrossProducts:
-        """Add the statistics of further rows summed with the same basis, levels and columns."""
-        same = all(
-            np.array_equal(getattr(self.basis, x), getattr(other.basis, x)) for x in ("centre", "scale", "b0", "mix")
+        """Return the sums of two sets of rows, in the coordinates of the first; levels are joined."""
+        other = self._alike(other)
+        joined = [union(a.levels, b.levels) for a, b in zip(self.terms, other.terms)]
+        terms = tuple(replace(t, levels=levels) for t, (levels, _, _) in zip(self.terms, joined))
+        a, b = self._relabelled(terms, [x for _, x, _ in joined]), other._relabelled(terms, [y for _, _, y in joined])
+        return a._merged(b, 1)
+
+    def __sub__(self, other: CrossProducts) -> CrossProducts:
+        """Return the sums without some of their rows; pairs and levels that have no rows any more go.
+
+        Raises
+        ------
+        DataError
+            When rows to be taken away are not among these.
+        """
+        other = self._alike(other)
+        if self.counts is None or other.counts is None:
+            raise DataError("rows can be taken away only where those of each pair were counted (counted=True)")
+        maps = []
+        for a, b in zip(self.terms, other.terms):
+            place = a.levels.get_indexer(b.levels)
+            if np.any(place < 0):
+                level = b.levels[int(np.argmin(place))]
+                raise DataError(f"rows to be taken away are not there: {a.label} has no level {level!r}")
+            maps.append(place)
+        left = self._merged(other._relabelled(self.terms, maps), -1)
+        left._refuse_negative()
+        if 2.0 * other.XytWXy[-1, -1] > self.XytWXy[-1, -1]:
+            warn_user(
+                "more than half of the sum of squares was taken away, which costs digits: sum the rows that are left",
+                DataWarning,
+            )
+        return left.without_empty()
+
+    def _alike(self, other: CrossProducts) -> CrossProducts:
+        """Return others with the terms in this order and in these coordinates."""
+        names = [t.name for t in other.terms]
+        if self.p != other.p or sorted(t.name for t in self.terms) != sorted(names):
+            raise DataError(
+                f"sums of different models cannot be joined: {self.p} and {other.p} fixed effects, terms "
+                f"{', '.join(t.name for t in self.terms)} and {', '.join(names)}"
+            )
+        other = other.ordered([names.index(t.name) for t in self.terms])
+        for a, b in zip(self.terms, other.terms):
+            if (a.columns, a.structure) != (b.columns, b.structure):
+                raise DataError(
+                    f"sums of different models cannot be joined: {a.name} is {a.structure}({', '.join(a.columns)}) and "
+                    f"{b.structure}({', '.join(b.columns)})"
+                )
+        return other.rebase(self.basis, self.centres)
+
+    def _merged(self, other: CrossProducts, sign: int) -> CrossProducts:
+        theirs = other._pairs()
+        out = replace(
+            self,
+            ZtWXy=frozen(self.ZtWXy + sign * other.ZtWXy),
+            XytWXy=frozen(self.XytWXy + sign * other.XytWXy),
+            n=self.n + sign * other.n,
+            sum_log_weights=self.sum_log_weights + sign * other.sum_log_weights,
         )
-        if not same or self.centres != other.centres or self.gram.m != other.gram.m or self.gram.k != other.gram.k:
-            raise ValueError("cross-products can only be added when they share basis, levels and columns")
-        pairs = {key: _merge(self.gram.pairs[key], other.gram.pairs[key]) for key in self.gram.pairs}
-        return CrossProducts(
-            gram=BlockGram(self.gram.m, self.gram.k, pairs),
-            ZtWXy=frozen(self.ZtWXy + other.ZtWXy),
-            XytWXy=frozen(self.XytWXy + other.XytWXy),
-            n=self.n + other.n,
-            p=self.p,
-            sum_log_weights=self.sum_log_weights + other.sum_log_weights,
-            basis=self.basis,
-            centres=self.centres,
-        )
+        return out._with_pairs({key: pair.merged(theirs[key], sign) for key, pair in self._pairs().items()})
+
+    def _refuse_negative(self) -> None:
+        for (i, j), pair in self._pairs().items():
+            if pair.counts is not None and np.any(pair.counts < 0):
+                worst = int(np.argmin(pair.counts))
+                a, b = self.terms[i], self.terms[j]
+                levels = a.levels[pair.blocks.rows[worst]], b.levels[pair.blocks.cols[worst]]
+                what = f"{a.label} {levels[0]!r}" + ("" if i == j else f" with {b.label} {levels[1]!r}")
+                raise DataError(f"rows to be taken away are not there: {what} would have {pair.counts[worst]} rows")
+
+    def without_empty(self) -> CrossProducts:
+        """Return the sums without pairs and levels that have no rows."""
+        known = self._pairs()
+        present = []
+        for t, term in enumerate(self.terms):
+            own, rows = known[t, t], np.zeros(term.m, dtype=np.int64)
+            on = own.blocks.rows == own.blocks.cols
+            assert own.counts is not None
+            rows[own.blocks.rows[on]] = own.counts[on]
+            present.append(rows > 0)
+        sums = {}
+        for (i, j), pair in known.items():
+            assert pair.counts is not None
+            sums[i, j] = pair.without(pair.counts == 0).relabelled(*(np.cumsum(present[t]) - 1 for t in (i, j)))
+        terms = tuple(t if here.all() else replace(t, levels=t.levels[here]) for t, here in zip(self.terms, present))
+        keep = np.concatenate([np.repeat(here, k) for here, k in zip(present, self.gram.k)])
+        gram = BlockGram(tuple(t.m for t in terms), self.gram.k, {})
+        return replace(self, gram=gram, ZtWXy=frozen(self.ZtWXy[keep]), terms=terms)._with_pairs(sums)
 
 
-def find_centre(term: DesignTerm) -> Centre | None:
-    """Return the centring of a term with columns far from zero beside a constant one, or None."""
-    if not isinstance(term, GroupedTerm) or term.k == 1:
-        return None
-    if not make_structure(term.structure, term.k).is_unrestricted:  # another model in other coordinates
-        return None
-    position = constant_column(term.Z)
-    if position < 0:
-        return None
-    mean, sd = term.Z.mean(axis=0), term.Z.std(axis=0)
-    far = (np.abs(mean) > FAR * sd) & (sd > 0)
-    far[position] = False
-    centre = np.where(far, rounded(mean, sd) / term.Z[0, position], 0.0)
-    return Centre(position, tuple(float(c) for c in centre)) if centre.any() else None
+class Accumulator:
+    """Sums chunks of rows, each with levels of its own, in the coordinates of the first of them.
+
+    Parameters
+    ----------
+    counted : bool
+        Whether rows can be taken away from the sums later.
+    pilot_rows : int
+        Rows that the coordinates are found from; so many are kept until they are there.
+    """
+
+    def __init__(self, counted: bool = True, pilot_rows: int = PILOT_ROWS) -> None:
+        self._counted, self._pilot_rows = counted, pilot_rows
+        self._waiting: list[Rows] = []
+        self._coordinates: tuple[FixedTransform, dict[str, Centre | None]] | None = None
+        self._parts: list[CrossProducts] = []  # each has more rows than the next: every pair is merged log n times
+
+    def update(self, chunk: Rows) -> None:
+        """Add the rows of a chunk."""
+        self._waiting.append(chunk)
+        if self._coordinates is not None or sum(x.n for x in self._waiting) >= self._pilot_rows:
+            self._sum_waiting()
+
+    def _sum_waiting(self) -> None:
+        if self._coordinates is None:
+            self._coordinates = _coordinates(self._waiting)
+        basis, centres = self._coordinates
+        for chunk in self._waiting:
+            own = tuple(centres.get(t.name) for t in chunk.terms)
+            part = CrossProducts.from_rows(chunk, basis, own, self._counted)
+            while self._parts and self._parts[-1].n <= part.n:
+                part = self._parts.pop() + part
+            self._parts.append(part)
+        self._waiting = []
+
+    def finish(self) -> CrossProducts:
+        """Return the sums of all rows: b0 fits all of them, terms go by decreasing number of levels."""
+        if self._waiting:
+            self._sum_waiting()
+        if not self._parts:
+            raise DataError("there are no rows")
+        total = self._parts[-1]
+        for part in self._parts[-2::-1]:
+            total = part + total
+        order = sorted(range(len(total.terms)), key=lambda t: -total.terms[t].m)
+        return total.to_least_squares().ordered(order)
 
 
-def with_centred_terms(observed: Rows, centres: tuple[Centre | None, ...]) -> Rows:
-    """Return the rows with Z in the coordinates of the cross-products."""
-    if not any(centres):
-        return observed
-    terms = []
-    for term, centre in zip(observed.terms, centres):
-        if centre is not None and isinstance(term, GroupedTerm):
-            Z = term.Z - np.outer(term.Z[:, centre.position], centre.multiples)
-            term = replace(term, Z=Z)
-        terms.append(term)
-    return replace(observed, terms=tuple(terms))
+def _coordinates(pilot: Sequence[Rows]) -> tuple[FixedTransform, dict[str, Centre | None]]:
+    """Return the transformation of X and y and the centres of the terms, by name, that suit some chunks."""
 
+    def stacked(parts: Sequence[FloatArray | None]) -> FloatArray | None:
+        there = [x for x in parts if x is not None]
+        return np.concatenate(there) if there else None
 
-def sum_of_logs(weights: FloatArray | None) -> float:
-    """Return Σ log w."""
-    return 0.0 if weights is None else float(np.sum(np.log(weights)))
-
-
-def rounded(values: FloatArray, granularity: FloatArray) -> FloatArray:
-    """Return values rounded to multiples of the power of two not above the granularity."""
-    unit = np.exp2(np.floor(np.log2(np.where(granularity > 0, granularity, 1.0))))
-    out: FloatArray = np.round(values / unit) * unit
-    return out
-
-
-def constant_column(A: FloatArray) -> int:
-    """Return the position of a constant, nonzero column of A, -1 without one."""
-    if not len(A):
-        return -1
-    for j in np.flatnonzero(A[0]):
-        if np.all(A[:, j] == A[0, j]):
-            return int(j)
-    return -1
-
-
-def pilot_basis(observed: Rows) -> FixedTransform:
-    """Return centres and scales from the first rows and the least-squares fit of all of them."""
-    p = observed.p
-    if p == 0:
-        return FixedTransform(-1, np.zeros(0), np.zeros(0), np.zeros(0))
-    head = observed.X[:CHUNK_ROWS]
-    position = constant_column(observed.X)
-    mean, sd = head.mean(axis=0), head.std(axis=0)
-    centre = np.zeros(p)
-    if position >= 0:
-        far = np.abs(mean) > NEAR * sd
-        far[position] = False
-        centre[far] = rounded(mean, sd)[far] / observed.X[0, position]
-    size = np.sqrt((head**2).mean(axis=0) if position < 0 else np.where(centre != 0, sd**2, (head**2).mean(axis=0)))
-    scale = np.exp2(-np.floor(np.log2(np.where(size > 0, size, 1.0))))
-    basis = FixedTransform(position, frozen(centre), frozen(scale), np.zeros(p))
-    R = np.zeros((0, p + 1))
-    for rows in chunks(observed.n, CHUNK_ROWS):
-        Xy, _ = transformed(observed, basis, rows)
-        if observed.weights is not None:
-            Xy *= np.sqrt(observed.weights[rows])[:, None]
-        R = triangular_factor(np.vstack([R, Xy]) if len(R) else Xy)
-    Rx = R[:p, :p]
-    if np.linalg.cond(Rx) < NEARLY_DEPENDENT:
-        return replace(basis, b0=frozen(solve_triangular(Rx, R[:p, p])))
-    # cross-products square the condition of X: orthogonal columns keep what the rounding would take
-    return replace(basis, b0=frozen(R[:p, p].copy()), mix=frozen(solve_triangular(Rx, np.eye(p))))
-
-
-def _centred(observed: Rows, rows: slice) -> FloatArray:
-    return observed.y[rows] if observed.offset is None else observed.y[rows] - observed.offset[rows]
-
-
-def transformed(observed: Rows, basis: FixedTransform, rows: slice) -> tuple[FloatArray, FloatArray]:
-    """Return the transformed [X y] and W[X y] of a chunk of rows, each (c, p + 1)."""
-    p = observed.p
-    Xy = np.empty((rows.stop - rows.start, p + 1))
-    fixed = basis.apply(observed.X[rows], Xy[:, :p])
-    Xy[:, p] = _centred(observed, rows)
-    if basis.b0.any():
-        Xy[:, p] -= fixed @ basis.b0
-    if observed.weights is None:
-        return Xy, Xy
-    return Xy, Xy * observed.weights[rows, None]
-
-
-def coded(term: GroupedTerm, rows: slice = slice(None)) -> CodedRows:
-    """Return the rows of a term, a column of ones as None."""
-    return CodedRows(term.codes[rows], term.m, None if is_ones_column(term.Z) else term.Z[rows])
-
-
-def add_term_products(term: DesignTerm, WXy: FloatArray, rows: slice, out: FloatArray) -> None:
-    """Add Z_t'W[X y] of a chunk of rows to out, (m*k, r)."""
-    if not isinstance(term, GroupedTerm):
-        out += term.matrix[rows].T @ WXy
-    elif many(len(term.codes)):
-        add_level_sums(coded(term, rows), WXy, out.reshape(term.m, term.k, -1))
-    else:
-        out += level_sums(coded(term, rows), WXy).reshape(out.shape)
-
-
-def _pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | None) -> BlockPairs:
-    """Return the blocks of Z_a'W Z_b (lower levels only when a is b)."""
-    if not (isinstance(a, GroupedTerm) and isinstance(b, GroupedTerm)):
-        return _sparse_pair_products(a, b, weights)
-    left = coded(a)
-    if a is b or a.codes is b.codes:
-        return level_blocks(left, left if a is b else coded(b), weights)
-    return cells(left, coded(b), weights)
-
-
-def _sparse_pair_products(a: DesignTerm, b: DesignTerm, weights: FloatArray | None) -> BlockPairs:
-    """Return the blocks of Z_a'W Z_b for terms given as sparse matrices."""
-    left = a.to_sparse()
-    if weights is not None:
-        left = sp.diags_array(weights) @ left
-    C = sp.coo_array(left.T @ b.to_sparse())
-    rows, cols = C.row.astype(np.int64), C.col.astype(np.int64)
-    br, bc = rows // a.k, cols // b.k
-    values = C.data
-    if a is b:
-        keep = br >= bc
-        rows, cols, br, bc, values = rows[keep], cols[keep], br[keep], bc[keep], values[keep]
-    keys = br * b.m + bc
-    if a is b:  # every diagonal block is stored, also of a level that no row touches
-        keys = np.concatenate([keys, np.arange(a.m, dtype=np.int64) * (b.m + 1)])
-    unique, inverse = np.unique(keys, return_inverse=True)
-    blocks = np.zeros((len(unique), a.k, b.k))
-    np.add.at(blocks, (inverse[: len(rows)], rows % a.k, cols % b.k), values)
-    return BlockPairs(unique // b.m, unique % b.m, blocks)
-
-
-def _merge(x: BlockPairs, y: BlockPairs) -> BlockPairs:
-    """Return the sum of two sets of blocks."""
-    width = 1 + max(int(x.cols.max(initial=0)), int(y.cols.max(initial=0)))
-    unique, inverse = np.unique(np.concatenate([x.keys(width), y.keys(width)]), return_inverse=True)
-    values = np.zeros((len(unique), *x.values.shape[1:]))
-    np.add.at(values, inverse, np.concatenate([x.values, y.values]))
-    return BlockPairs(unique // width, unique % width, values)
+    first = pilot[0]
+    together = replace(
+        first,
+        y=np.concatenate([x.y for x in pilot]),
+        X=np.concatenate([x.X for x in pilot]),
+        weights=stacked([x.weights for x in pilot]),
+        offset=stacked([x.offset for x in pilot]),
+    )
+    centres: dict[str, Centre | None] = {}
+    for term in first.terms:
+        same = [t for x in pilot for t in x.terms if t.name == term.name and isinstance(t, GroupedTerm)]
+        whole = replace(term, Z=np.concatenate([t.Z for t in same])) if isinstance(term, GroupedTerm) else term
+        centres[term.name] = find_centre(whole)
+    return pilot_basis(together), centres

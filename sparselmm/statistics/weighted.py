@@ -17,15 +17,9 @@ from sparselmm.data.rows import DesignTerm, GroupedTerm, Rows
 from sparselmm.data.tables.codes import chunks
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
 from sparselmm.linalg.cells import CodedRows, level_blocks
-from sparselmm.statistics.crossproducts import (
-    CHUNK_ROWS,
-    CrossProducts,
-    add_term_products,
-    coded,
-    sum_of_logs,
-    transformed,
-    with_centred_terms,
-)
+from sparselmm.statistics.crossproducts import CrossProducts
+from sparselmm.statistics.moments import CHUNK_ROWS, add_term_products, coded, sum_of_logs, transformed
+from sparselmm.statistics.transform import with_centred_terms
 
 
 @dataclass(frozen=True)

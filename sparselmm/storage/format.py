@@ -31,7 +31,7 @@ from sparselmm.formula.algebra import TermList, read_terms
 from sparselmm.formula.spec import ModelSpec, RandomTerm
 from sparselmm.likelihood.result import TermCovariance, VarCorr
 from sparselmm.linalg.blocks import BlockGram, BlockPairs
-from sparselmm.statistics.crossproducts import FixedTransform
+from sparselmm.statistics.transform import FixedTransform
 
 FORMAT = "sparselmm model"
 FORMAT_VERSION = 1

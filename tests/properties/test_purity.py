@@ -210,17 +210,6 @@ def test_cross_products_of_blocks_of_rows_add_up(drawn, i, j):
     assert values[1] == pytest.approx(values[0], rel=1e-11)
 
 
-def test_cross_products_in_different_coordinates_are_refused():
-    rng = np.random.default_rng(0)
-    y, x, g = rng.standard_normal(30), rng.standard_normal(30), np.arange(30) % 5
-    X = np.column_stack([np.ones(30), x])
-    design = LinearMixedModel.from_arrays(y, X, [(g, None)]).problem.rows
-    a = CrossProducts.from_rows(rows_of(design, slice(0, 15)))
-    b = CrossProducts.from_rows(rows_of(design, slice(15, 30)))
-    with pytest.raises(ValueError, match="share"):
-        a + b
-
-
 def test_parameter_map_splits_by_structure():
     structures = tuple(make_structure(key, k) for key, k in (("us", 2), ("homdiag", 3), ("diag", 2)))
     parameters = ParameterMap(structures)

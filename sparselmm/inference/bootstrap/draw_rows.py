@@ -20,7 +20,9 @@ from sparselmm.data.tables.codes import chunks
 from sparselmm.inference.bootstrap.draw_statistics import ResponseSums
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor
 from sparselmm.linalg.protocol import PenalizedSystem
-from sparselmm.statistics.crossproducts import CrossProducts, add_term_products, with_centred_terms
+from sparselmm.statistics.crossproducts import CrossProducts
+from sparselmm.statistics.moments import add_term_products
+from sparselmm.statistics.transform import with_centred_terms
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg import make_system
 from sparselmm.linalg.blocks import Templates
 from sparselmm.linalg.threads import blas_threads
-from sparselmm.statistics.crossproducts import CrossProducts, FixedTransform
+from sparselmm.statistics.crossproducts import CrossProducts
+from sparselmm.statistics.transform import FixedTransform
 
 PILOT = 25  # responses from which the larger model's first expansion point is found
 

@@ -26,7 +26,7 @@ from sparselmm.inference.sizes import BATCH_CELLS, CACHED_CELLS, KEPT_CELLS
 from sparselmm.linalg.blocks import BlockGram, Templates, apply_factor, apply_transposed
 from sparselmm.linalg.protocol import PenalizedSystem
 from sparselmm.linalg.rank import triangular_factor
-from sparselmm.statistics.crossproducts import FixedTransform
+from sparselmm.statistics.transform import FixedTransform
 
 #: Squared pivot of the group's block of P (at most 1) that is rounding: a coefficient is lost with the group.
 INESTIMABLE = 1e-9

@@ -32,7 +32,7 @@ from sparselmm.inference.leave_out.newton_step import (
 )
 from sparselmm.inference.sizes import BATCH_CELLS
 from sparselmm.likelihood.result import FitResult
-from sparselmm.statistics.crossproducts import with_centred_terms
+from sparselmm.statistics.transform import with_centred_terms
 
 INFLUENCE = "influences"
 

@@ -23,7 +23,7 @@ from sparselmm.likelihood.engine import Engine
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, apply_factor
 from sparselmm.linalg.protocol import Pairs
-from sparselmm.statistics.crossproducts import FixedTransform, with_centred_terms
+from sparselmm.statistics.transform import FixedTransform, with_centred_terms
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from sparselmm.inference.sizes import BATCH_CELLS, CACHE_CELLS, ITERATED_COLUMNS
 from sparselmm.likelihood.engine import Engine
 from sparselmm.linalg.blocks import BlockGram, apply_factor
 from sparselmm.linalg.protocol import PenalizedSystem, factorization_of
-from sparselmm.statistics.crossproducts import FixedTransform
+from sparselmm.statistics.transform import FixedTransform
 
 DIRECT_SHARE, DIRECT_ROWS = 0.25, 500
 

@@ -11,15 +11,10 @@ import scipy.sparse as sp
 
 from sparselmm import LinearMixedModel
 from sparselmm.linalg import cells
-from sparselmm.statistics import crossproducts
-from sparselmm.statistics.crossproducts import (
-    CrossProducts,
-    FixedTransform,
-    constant_column,
-    find_centre,
-    pilot_basis,
-    rounded,
-)
+from sparselmm.statistics import crossproducts, transform
+from sparselmm.statistics.crossproducts import CrossProducts
+from sparselmm.statistics.moments import pilot_basis
+from sparselmm.statistics.transform import FixedTransform, constant_column, find_centre, rounded
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparselmm.exceptions.SparseLMMWarning")
 
@@ -220,7 +215,7 @@ def test_narrow_and_wide_matrices_are_transformed_alike(monkeypatch, centre, mix
     X = np.column_stack([np.ones(20), np.random.default_rng(2).standard_normal((20, 2))])
     basis = FixedTransform(0, np.array([0.0, centre, 0.0]), np.array([1.0, 0.5, 4.0]), np.zeros(3), mix)
     narrow, out = basis.apply(X), np.empty((20, 4))
-    monkeypatch.setattr(crossproducts, "NARROW", 0)
+    monkeypatch.setattr(transform, "NARROW", 0)
     np.testing.assert_array_equal(basis.apply(X), narrow)
     np.testing.assert_array_equal(basis.apply(X, out[:, :3]), narrow)
     np.testing.assert_array_equal(out[:, :3], narrow)

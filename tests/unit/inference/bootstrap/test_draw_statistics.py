@@ -8,7 +8,7 @@ from resampling_designs import FORMULAS, made_fit
 
 import sparselmm as slm
 from sparselmm.inference.bootstrap.draw_statistics import Sampler
-from sparselmm.statistics.crossproducts import with_centred_terms
+from sparselmm.statistics.transform import with_centred_terms
 
 
 class UnitStream:
