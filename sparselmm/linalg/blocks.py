@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from sparselmm._typing import FloatArray, IntArray
+from sparselmm.linalg.kernels.types import same_type
 from sparselmm.linalg.products import CrossBlock
 from sparselmm.linalg.threads import free_threads
 
@@ -270,11 +271,11 @@ def _labels_of_graph(pairs: dict[tuple[int, int], BlockPairs], starts: IntArray)
 
 def _labels_by_joining(pairs: dict[tuple[int, int], BlockPairs], starts: IntArray) -> IntArray:
     """Return the same without a copy of the cells."""
-    from sparselmm.linalg.kernels.cells import join_components
+    from sparselmm.linalg.kernels._native import join_components
 
     parent = np.arange(starts[-1])
     for (i, j), pair in pairs.items():
-        join_components(pair.rows, pair.cols, starts[i], starts[j], parent)
+        join_components(*same_type(pair.rows, pair.cols), int(starts[i]), int(starts[j]), parent)
     while not np.array_equal(parent, parent[parent]):
         parent = parent[parent]
     labels: IntArray = np.unique(parent, return_inverse=True)[1]

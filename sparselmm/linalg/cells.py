@@ -14,6 +14,15 @@ import scipy.sparse as sp
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockPairs
+from sparselmm.linalg.kernels._native import (
+    add_level_products,
+    count_cells,
+    fill_cells,
+    level_starts,
+    place_distinct,
+    sort_by_pair,
+)
+from sparselmm.linalg.kernels.types import same_type
 
 MANY_ROWS = 2_000_000
 
@@ -58,8 +67,6 @@ def level_blocks(a: CodedRows, b: CodedRows, weights: FloatArray | None) -> Bloc
     levels = np.arange(a.m, dtype=a.codes.dtype)
     out = np.zeros((a.m, a.k, b.k))
     if many(len(a.codes)):
-        from sparselmm.linalg.kernels.cells import add_level_products
-
         add_level_products(a.codes, *_stepped(a.Z), *_stepped(b.Z), *_stepped_vector(weights), out)
         return BlockPairs(levels, levels, out)
     for i in range(a.k):
@@ -83,8 +90,6 @@ def level_sums(a: CodedRows, right: FloatArray) -> FloatArray:
 
 def add_level_sums(a: CodedRows, right: FloatArray, out: FloatArray) -> None:
     """Add `level_sums` of many rows to out, (m, k, r), in one compiled pass."""
-    from sparselmm.linalg.kernels.cells import add_level_products
-
     add_level_products(a.codes, *_stepped(a.Z), *_stepped(right), *_stepped_vector(None), out)
 
 
@@ -125,22 +130,23 @@ def _stepped_vector(w: FloatArray | None) -> tuple[FloatArray, int]:
 
 def _counted(a: CodedRows, b: CodedRows, weights: FloatArray | None) -> BlockPairs:
     """Return `cells` by counting sorts."""
-    from sparselmm.linalg.kernels.cells import count_cells, fill_cells, level_starts, place_distinct, sort_by_pair
-
-    n = len(a.codes)
-    a_starts, b_starts = level_starts(a.codes, a.m), level_starts(b.codes, b.m)
+    n, a_starts, b_starts = len(a.codes), np.empty(a.m + 1, dtype=np.int64), np.empty(b.m + 1, dtype=np.int64)
+    a_codes, b_codes = same_type(a.codes, b.codes)
+    level_starts(a_codes, a_starts)
+    level_starts(b_codes, b_starts)
     if a.Z is None and b.Z is None and weights is None:
-        cols = np.empty(n, dtype=b.codes.dtype)
-        if place_distinct(a.codes, b.codes, a_starts, b_starts, np.empty(n, dtype=a.codes.dtype), cols):
+        cols, by_b = np.empty(n, dtype=b_codes.dtype), np.empty(n, dtype=b_codes.dtype)
+        if place_distinct(a_codes, b_codes, a_starts, b_starts, by_b, cols):
             ones = np.broadcast_to(np.float64(1.0), (n, 1, 1))
             return BlockPairs(_repeated(np.diff(a_starts), a), cols, ones)
-        del cols
+        del cols, by_b
     position = np.int32 if n <= np.iinfo(np.int32).max else np.int64
-    order = np.empty(n, dtype=position)
-    sort_by_pair(a.codes, b.codes, a_starts, b_starts, np.empty(n, dtype=position), order)
-    counts = count_cells(order, b.codes, a_starts)
+    order: IntArray = np.empty(n, dtype=position)
+    sort_by_pair(a_codes, b_codes, a_starts, b_starts, np.empty(n, dtype=position), order)
+    counts = np.empty(a.m, dtype=np.int64)
+    count_cells(order, b_codes, a_starts, counts)
     size = int(counts.sum())
-    cols, values = np.empty(size, dtype=b.codes.dtype), np.zeros((size, a.k, b.k))
+    cols, values = np.empty(size, dtype=b_codes.dtype), np.zeros((size, a.k, b.k))
     right = (*_stepped(b.Z), *_stepped_vector(weights))
-    fill_cells(order, b.codes, a_starts, *_stepped(a.Z), *right, cols, values)
+    fill_cells(order, b_codes, a_starts, *_stepped(a.Z), *right, cols, values)
     return BlockPairs(_repeated(counts, a), cols, values)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from sparselmm._typing import IntArray
 from sparselmm.exceptions import PlanError
 from sparselmm.linalg.blocks import BlockGram
+from sparselmm.linalg.kernels import _native as native
 from sparselmm.linalg.machine import (
     DENSE_RATE,
     GIGA,
@@ -277,10 +279,15 @@ def iterative_cost(gram: BlockGram, first: tuple[int, ...]) -> SystemCost:
     )
 
 
+def column_counts(lower: sp.csr_array) -> IntArray:
+    """Return the entries per column of the Cholesky factor, (q,), for the pattern of a lower triangle, (q, q)."""
+    counts = np.empty(lower.shape[0], dtype=np.int64)
+    native.column_counts(lower.indptr.astype(np.int64), lower.indices.astype(np.int64), counts)
+    return counts
+
+
 def cholmod_cost(gram: BlockGram, keep: np.ndarray | None = None) -> SystemCost:
     """Return the cost of factoring M in sparse form, or its rows and columns ``keep``, (q,), from column counts."""
-    from sparselmm.linalg.kernels.rows import column_counts
-
     rows, cols = (np.concatenate(x) for x in zip(*(gram.element_indices(i, j) for i, j in gram.pairs)))
     size = gram.q
     if keep is not None:
@@ -294,7 +301,7 @@ def cholmod_cost(gram: BlockGram, keep: np.ndarray | None = None) -> SystemCost:
     r, c = place[rows], place[cols]
     ones = np.ones(len(r), dtype=np.int8)
     lower = sp.coo_array((ones, (np.maximum(r, c), np.minimum(r, c))), shape=(size, size)).tocsr()
-    counts = column_counts(lower.indptr.astype(np.int64), lower.indices.astype(np.int64), size).astype(float)
+    counts = column_counts(lower).astype(float)
     nonzeros, flops = float(counts.sum()), float((counts**2).sum())
     seconds = flops / SPARSE_RATE + nonzeros / 1e8 + OVERHEAD
     gradient = flops / SPARSE_GRADIENT_RATE + nonzeros / 1e8 + 2.0 * OVERHEAD

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from sparselmm._typing import AnyArray, FloatArray, IntArray
+from sparselmm.linalg.kernels import _native as native
+from sparselmm.linalg.kernels.types import same_type
 from sparselmm.linalg.threads import at_most
 
 TILE = 32768  # input levels whose rows of 64 bytes fill a second-level cache of 2 MB
@@ -110,27 +112,24 @@ class TiledPattern:
     def __init__(
         self, outs: IntArray, ins: IntArray, values: AnyArray | None, m_out: int, m_in: int, threads: int
     ) -> None:
-        from sparselmm.linalg.kernels import products as kernels
-
         self.m_out, self.m_in, self.threads, nb = m_out, m_in, threads, len(outs)
         self.k_out, self.k_in = (1, 1) if values is None else values.shape[1:]
         self.tile = _tile(nb, m_out, m_in)
         self.tiles = max(1, -(-m_in // self.tile))
         self.ptr = np.empty(self.tiles * m_out + 1, dtype=np.int64)
         self.idx = np.empty(nb, dtype=np.uint16 if self.tile <= 65536 else np.int32)
-        where = (outs, ins, self.tile, m_out, self.ptr)
-        kernels.count_cells(*where)
-        kernels.place_cells(*where, self.idx)
+        where = (*same_type(outs, ins), self.tile, m_out, self.ptr)
+        native.count_tile_cells(*where)
+        native.place_tile_cells(*where, self.idx)
         self._place(outs, ins, values)
         self._chunks = self._equal_chunks()
 
     def _place(self, outs: IntArray, ins: IntArray, values: AnyArray | None) -> None:
-        from sparselmm.linalg.kernels import products as kernels
-
         self.ones, self.values = values is None, NO_VALUES
         if values is not None:
             self.values = np.empty((len(outs), self.k_out, self.k_in), dtype=values.dtype)
-            kernels.place_values(outs, ins, self.tile, self.m_out, self.ptr, values, self.values)
+            where = (*same_type(outs, ins), self.tile, self.m_out, self.ptr)
+            native.place_tile_values(*where, np.ascontiguousarray(values), self.values)
 
     def with_values(self, outs: IntArray, ins: IntArray, values: AnyArray | None) -> TiledPattern:
         """Return other values of the same cells."""
@@ -156,9 +155,9 @@ class TiledPattern:
         """Bytes of memory."""
         return self.ptr.nbytes + self.idx.nbytes + self.values.nbytes
 
-    def _on_chunks(self, kernel: Any, *args: Any) -> None:
+    def _on_chunks(self, kernel: Callable[..., None], before: tuple[int, ...], *after: Any) -> None:
         def job(first: int, last: int) -> Callable[[], object]:
-            return lambda: kernel(self.ptr, self.idx, self.values, self.tile, *args, first, last)
+            return lambda: kernel(*before, self.ptr, self.idx, self.values, self.tile, *after, first, last)
 
         run_jobs([job(*chunk) for chunk in self._chunks], self.threads)
 
@@ -182,10 +181,8 @@ class TiledPattern:
 
     def _apply_panel(self, X: AnyArray, Y: AnyArray, column: int) -> None:
         """Fill as many columns of Y as X has, from ``column`` on."""
-        from sparselmm.linalg.kernels import products as kernels
-
-        kernel = kernels.cell_sums(X.shape[1], self.k_out, self.k_in, self.ones)
-        self._on_chunks(kernel, X.reshape(-1), Y.reshape(-1), Y.shape[1], column)
+        kind = (X.shape[1], self.k_out, self.k_in, int(self.ones))
+        self._on_chunks(native.cell_sums, kind, X.reshape(-1), Y.reshape(-1), Y.shape[1], column)
 
     def quadratic(self, B: FloatArray) -> FloatArray:
         """Return Σ_j a_ij B_j a_ij' for all i, (m_out, k_out, k_out), for B (m_in, k_in, k_in)."""
@@ -194,11 +191,9 @@ class TiledPattern:
             raise ValueError(f"the forms need {(self.m_in, self.k_in, self.k_in)} numbers, not {B.shape}")
         if self.ones:
             return self.apply(B.reshape(-1, 1)).reshape(-1, 1, 1)
-        from sparselmm.linalg.kernels import products as kernels
-
         out = np.empty((self.m_out, self.k_out, self.k_out))
         if self.m_out:
-            self._on_chunks(kernels.quadratic_sums(self.k_out, self.k_in), np.ascontiguousarray(B), out)
+            self._on_chunks(native.quadratic_sums, (self.k_out, self.k_in), np.ascontiguousarray(B), out)
         return out
 
 

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from distributions import build
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((REPOSITORY / "docs" / "examples").glob("*.py"))
@@ -20,10 +21,7 @@ CHECK = "import sparselmm, sys; assert sparselmm.__file__.startswith(sys.argv[1]
 def site(tmp_path_factory) -> Path:
     """Return a folder that holds the package as a wheel brings it."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = "import sys; from hatchling import build; build.build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", build, str(folder)], cwd=REPOSITORY, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(build("wheel", folder)) as archive:
         archive.extractall(folder / "site")
     return folder / "site"
 

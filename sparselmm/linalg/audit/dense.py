@@ -22,6 +22,7 @@ from sparselmm.linalg.exact.batched import batched_lower_solve
 from sparselmm.linalg.exact.elimination import cross_block
 from sparselmm.linalg.iterative.layout import Layout
 from sparselmm.linalg.iterative.operator import ReducedSystem
+from sparselmm.linalg.kernels._native import subtract_products
 from sparselmm.linalg.machine import SCATTER_RATE, available_memory
 
 PANEL = 512
@@ -179,8 +180,6 @@ class _Former:
 
     def columns(self, start: int, stop: int) -> FloatArray:
         """Return rows from ``start`` on of columns start:stop, (q2 - start, stop - start), C-ordered."""
-        from sparselmm.linalg.kernels.audit import subtract_products
-
         q2, cross = self._cross.shape[1], self._cross
         out = np.empty((q2 - start, stop - start))
         for a in range(start, stop, STRIP):

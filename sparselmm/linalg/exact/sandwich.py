@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from scipy.linalg import blas
 
 from sparselmm._typing import FloatArray, IntArray
+from sparselmm.linalg.kernels._native import level_quadratic_forms, two_weighted_grams_lower, weighted_gram_lower
 
 DENSE_CELLS = 4_000_000
 DENSE_SHARE = 0.15
@@ -84,8 +85,6 @@ class Sandwich:
         out[:] = (FA.T @ FA).toarray()
 
     def _with_sums(self, F: FloatArray, Q: FloatArray, out: FloatArray) -> None:
-        from sparselmm.linalg.kernels.rows import two_weighted_grams_lower
-
         assert self._panels is not None
         if self._work_space is None:
             self._work_space = np.zeros((self._q, self._q))  # its upper triangle stays zero
@@ -94,8 +93,6 @@ class Sandwich:
         self._prepared = Q.copy()
 
     def _compiled(self, left: FloatArray, right: FloatArray, d: FloatArray, out: FloatArray) -> None:
-        from sparselmm.linalg.kernels.rows import weighted_gram_lower
-
         assert self._panels is not None
         weighted_gram_lower(self._A.indptr, self._A.indices, left, right, *self._panels, d, out)
 
@@ -169,8 +166,6 @@ class Sandwich:
             product = (self._dense.reshape(-1, self._q) @ inner).reshape(self._dense.shape)
             return np.asarray(product @ self._dense.transpose(0, 2, 1))
         if self._panels is not None:
-            from sparselmm.linalg.kernels.rows import level_quadratic_forms
-
             level_quadratic_forms(self._A.indptr, self._A.indices, self._A.data, self._K, inner, out)
             return out
         step = max(1, 4_000_000 // max(self._q * self._K, 1))

@@ -14,6 +14,7 @@ from scipy.linalg import lapack
 
 from sparselmm._typing import FloatArray, IntArray
 from sparselmm.linalg.blocks import BlockGram, Templates, scale_blocks
+from sparselmm.linalg.kernels import _native as native
 from sparselmm.linalg.protocol import Pairs
 
 SMALL = 400
@@ -34,8 +35,6 @@ class SelectedInverse:
     """The entries of M⁻¹ in the pattern of its factor L L' = M[P][:, P], by Takahashi's recursion."""
 
     def __init__(self, L: sp.csc_array, P: IntArray) -> None:
-        from sparselmm.linalg.kernels.rows import takahashi
-
         L.sort_indices()
         q = self._q = L.shape[0]
         indptr, indices = L.indptr.astype(np.int64), L.indices.astype(np.int64)
@@ -47,7 +46,7 @@ class SelectedInverse:
         dense, _ = lapack.dpotri(dense, lower=1, overwrite_c=1)
         self._dense = np.tril(dense) + np.tril(dense, -1).T
         self._values = np.zeros(indptr[cut])
-        takahashi(indptr, indices, L.data, cut, self._dense, self._values)
+        native.takahashi(indptr, indices, L.data, cut, self._dense, self._values)
         self._position = np.empty(q, dtype=np.int64)
         self._position[P] = np.arange(q)
         self._cut = cut
@@ -162,9 +161,7 @@ def pattern_products(ptr: IntArray, columns: IntArray, values: FloatArray, inner
     """
     out = np.zeros_like(values)
     if len(columns) * len(inner) > PLAIN_WORK:
-        from sparselmm.linalg.kernels.rows import pattern_products as compiled
-
-        compiled(ptr, columns, values, np.ascontiguousarray(inner.T), out)
+        native.pattern_products(ptr, columns, values, np.ascontiguousarray(inner.T), out)
         return out
     level = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
     for a in range(values.shape[1]):

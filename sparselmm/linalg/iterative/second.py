@@ -7,7 +7,6 @@ than the probes it saves, the variance falls from the second to the third power 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +14,7 @@ import scipy.sparse as sp
 from sparselmm._typing import FloatArray
 from sparselmm.linalg.iterative.layout import Coupling, Layout
 from sparselmm.linalg.iterative.operator import ReducedSystem
+from sparselmm.linalg.kernels._native import squares_of_rows
 from sparselmm.linalg.products import run_jobs
 from sparselmm.linalg.threads import free_threads
 
@@ -36,14 +36,13 @@ def cost_in_probes(layout: Layout) -> float:
 
 def sum_of_squares(reduced: ReducedSystem) -> float:
     """Return the squared Frobenius norm of S."""
-    from sparselmm.linalg.kernels.squares import squares_of_rows
-
     layout, G = reduced.layout, [g.values for g in reduced.G]
     F = reduced.F.transpose(0, 2, 1)
     W = sp.csr_array(sp.hstack([_scaled(cross, F, g) for cross, g in zip(layout.to_first, G)], format="csr"))
     back, R = sp.csr_array(W.T.tocsr()), _within(reduced, G)
-    kernel: Any = squares_of_rows
-    parts = [x for A in (back, W, R) for x in (A.indptr, A.indices, A.data)]
+    kernel: Callable[..., float] = squares_of_rows
+    index = np.result_type(back.indices, W.indices, R.indices)
+    parts = [x for A in (back, W, R) for x in (A.indptr, A.indices.astype(index, copy=False), A.data)]
     found = np.zeros(CHUNKS)
 
     def job(c: int, first: int, last: int) -> Callable[[], object]:

@@ -12,7 +12,6 @@ import scipy.sparse as sp
 from sparselmm import LinearMixedModel, linalg, load_dataset
 from sparselmm.exceptions import PlanError
 from sparselmm.linalg import SOLVERS, SYSTEMS, machine, planner
-from sparselmm.linalg.kernels.rows import column_counts
 from sparselmm.linalg.planner import MEMORY_SHARE, cholmod_cost, make_plan, quick_choice, refuse_if_too_large
 
 
@@ -55,7 +54,7 @@ def test_column_counts_are_those_of_a_dense_factor(q, density, seed):
     A = np.tril(np.where(rng.random((q, q)) < density, rng.uniform(0.5, 1.0, (q, q)), 0.0), -1)
     A = A + A.T + np.diag(np.full(q, 2.0 * q))
     lower = sp.csr_array(np.tril(A))
-    found = column_counts(lower.indptr.astype(np.int64), lower.indices.astype(np.int64), q)
+    found = planner.column_counts(lower)
     # outside the pattern zeros stay exact; fill is a product of entries of order 1/q along a path, never this small
     L = np.linalg.cholesky(A)
     expected = (np.abs(L) > 1e-280).sum(axis=0)
@@ -304,7 +303,7 @@ def test_cost_of_a_part_is_that_of_the_part():
         patch.setattr(planner, "_fill_reducing", lambda pattern: np.arange(pattern.shape[0]))
         cost = cholmod_cost(gram, keep)
     lower = sp.csr_array(np.tril(part))
-    counts = column_counts(lower.indptr.astype(np.int64), lower.indices.astype(np.int64), len(part))
+    counts = planner.column_counts(lower)
     assert cost.factor_nonzeros == counts.sum()
 
 
