@@ -1,5 +1,7 @@
 /* The Python module: checks the arguments of a call, runs the loop without Python's lock. Limited API of 3.11. */
+#ifndef Py_LIMITED_API
 #define Py_LIMITED_API 0x030B0000
+#endif
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -111,6 +113,26 @@ static PyObject *run(PyObject *args, const char *function, const char *letters, 
     if (colon) return colon[1] == 'b' ? PyBool_FromLong(result != 0.0) : PyFloat_FromDouble(result);
     Py_RETURN_NONE;
 }
+
+/* The wide loops for the processor at hand. */
+#ifdef LEVELS
+static int level(void) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd"))
+        return 4;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") ? 3 : 2;
+}
+#define CHOSEN(name)                                                       \
+    const char *name(const Arg *arg, double *result) {                     \
+        static Loop *loop;                                                 \
+        if (!loop) {                                                       \
+            int known = level();                                           \
+            loop = known == 4 ? name##_v4 : known == 3 ? name##_v3 : name##_v2; \
+        }                                                                  \
+        return loop(arg, result);                                          \
+    }
+WIDE_LOOPS(CHOSEN)
+#endif
 
 /* name, what its arguments are */
 #define LOOPS(X)                                  \

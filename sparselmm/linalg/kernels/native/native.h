@@ -20,32 +20,43 @@ typedef struct {
 
 typedef const char *Loop(const Arg *arg, double *result);
 
-/* One source, several compilations: the processor at hand takes the widest that it knows. NO_CLONES leaves this
- * to the flags of the compiler, for platforms without indirect functions (musl, macOS, Windows). */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__gnu_linux__) && !defined(NO_CLONES)
-#define WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+
+/* Wide loops (grams.inc, products.inc) are compiled for three kinds of x86-64 where the compiler can be told so in the
+ * source, each time with a suffix to their names; module.c takes the widest that the processor at hand knows. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(ONE_LEVEL)
+#define LEVELS
+#endif
+#define LOOP(name) LOOP_(name)
+#ifdef LEVELS
+#define LOOP_(name) JOIN(name, LEVEL)
 #else
-#define WIDE
+#define LOOP_(name) name
 #endif
 
 #if defined(__GNUC__)
 #define INDEPENDENT _Pragma("GCC ivdep")
-#define UNROLLED _Pragma("GCC unroll 16")
+#define UNROLLED _Pragma("GCC unroll 8")
+#define ALWAYS_INLINE __attribute__((always_inline))
 #else
 #define INDEPENDENT
 #define UNROLLED
+#define ALWAYS_INLINE
 #endif
 
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #define AT(type, arg) ((type *)(arg).data)
 /* a loop compiled for indices of 4 and of 8 bytes */
 #define BY_INDEX(arg, name, ...) ((arg).size == 4 ? name##32(__VA_ARGS__) : name##64(__VA_ARGS__))
 
-Loop weighted_gram_lower, two_weighted_grams_lower, level_quadratic_forms, pattern_products, subtract_products,
-    squares_of_rows;
+#define WIDE_LOOPS(X)                                                                                                    \
+    X(weighted_gram_lower) X(two_weighted_grams_lower) X(level_quadratic_forms) X(pattern_products) X(subtract_products) \
+    X(squares_of_rows) X(cell_sums) X(quadratic_sums)
+#define DECLARED(name) Loop name, name##_v2, name##_v3, name##_v4;
+WIDE_LOOPS(DECLARED)
+
 Loop takahashi, column_counts;
 Loop level_starts, place_distinct, sort_by_pair, count_cells, fill_cells, add_level_products, join_components;
-Loop cell_sums, quadratic_sums, count_tile_cells, place_tile_cells, place_tile_values;
+Loop count_tile_cells, place_tile_cells, place_tile_values;
 
 #endif
