@@ -24,6 +24,7 @@ from sparselmm.exceptions import (
 from sparselmm.likelihood.certificate import Convergence
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.engine import Engine, Workspace
+from sparselmm.likelihood.identification import confounding
 from sparselmm.likelihood.result import FitResult, build_result
 from sparselmm.likelihood.search import Term, search
 from sparselmm.linalg import SOLVERS, SYSTEMS, IterativeControl, has_iterative, make_system
@@ -35,6 +36,7 @@ WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
     "not_converged": ConvergenceWarning,
     "singular": SingularFitWarning,
     "nearly_saturated": ConvergenceWarning,
+    "not_identified": ConvergenceWarning,
     "monte_carlo": ConvergenceWarning,
 }
 
@@ -165,12 +167,14 @@ def fit_problem(
         engine, pls = problem.engine.with_effort(found.pls.effort), found.pls
         parts = found.solution, criterion, found.report, found.certificate
         result = build_result(problem.layout, problem.rows, engine, pls, *parts)
-    return _with_messages(result)
+    return _with_messages(result, found.flat)
 
 
-def _with_messages(result: FitResult) -> FitResult:
+def _with_messages(result: FitResult, flat: bool) -> FitResult:
     """Add the messages of the fit and issue them as warnings."""
     found = list(_saturation(result.engine.crossproducts))
+    if flat or result.is_singular:  # elsewhere the criterion is curved in all directions
+        found += _identification(result)
     if result.convergence is not None:
         found += _about_the_end(result.convergence, result.report)
     for message in found:
@@ -188,6 +192,24 @@ def _saturation(xp: CrossProducts) -> Iterator[Message]:
             "criterion can have several optima far apart, and little tells its variances from the residual variance.",
             "Use fewer coefficients per level or fewer grouping factors, or compare fits from other starts (start=).",
         )
+
+
+def _identification(result: FitResult) -> Iterator[Message]:
+    """Yield what is to be said of terms whose variances the design does not tell apart."""
+    confounded = confounding(result.engine.crossproducts.gram, result.engine.parameters)
+    if confounded is None:
+        return
+    written = [f"({' + '.join(t.columns)} | {t.label})" for t in result.layout.terms]
+    facts = [f"{written[inner]} lies in the span of {written[outer]}" for inner, outer in confounded.pairs]
+    if not facts:
+        facts = [f"the covariances of {', '.join(written[t] for t in confounded.joint)} depend on each other"]
+    yield Message(
+        "not_identified",
+        "warning",
+        f"The design does not identify all variance parameters: {'; '.join(facts)}. The data tell sums of their "
+        "variances only; how they are divided is arbitrary.",
+        "Leave one of these terms out; criterion, fixed effects and predictions stay the same.",
+    )
 
 
 def _about_the_end(certificate: Convergence, report: OptimizerReport) -> Iterator[Message]:

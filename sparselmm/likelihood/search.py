@@ -35,7 +35,7 @@ CLOSE = 1e-3
 MANY_PARAMETERS = 8
 EXPENSIVE_FLOPS = 2e7
 RESTART_FLOPS = 1e9
-FLOPS_OF_OVERHEAD = 1e6  # what the calls of one evaluation of the smallest model cost, about a millisecond
+FLOPS_OF_OVERHEAD = 8e5  # what the calls of one evaluation of the smallest model cost, most of a millisecond
 FEW_STARTS = 2  # other starts after a singular end that is not cheap
 EXPLORING_STEPS = 15  # Newton steps from another start before the Hessian is corrected
 CORRECTED_STEPS = 100
@@ -104,12 +104,15 @@ class Found:
         How it was found.
     pls : PenalizedLeastSquares
         The problem with the effort that was found to suit it.
+    flat : bool
+        Whether some change of the parameters hardly moves the criterion.
     """
 
     solution: PLSSolution
     certificate: Convergence
     report: OptimizerReport
     pls: PenalizedLeastSquares
+    flat: bool
 
 
 def search(
@@ -141,7 +144,8 @@ def search(
             target.latest = None  # derivatives near the end before prove nothing of this one
             par, certificate, more = _certified(target, recorder, par, terms)
             notes += f"; again: {again}{more}"
-        count = _number_of_other_starts(target, certificate, status, par, chosen=optimizer is not None)
+        flat = _is_flat(target, par)
+        count = _number_of_other_starts(pls, certificate, status, flat, chosen=optimizer is not None)
         if count:
             par, status, certificate, more = _from_other_starts(
                 target, recorder, par, status, certificate, terms, count
@@ -163,7 +167,7 @@ def search(
         recorder.n_gradients,
         tuple(recorder.trace),
     )
-    return Found(solution, certificate, report, target.pls)
+    return Found(solution, certificate, report, target.pls, flat)
 
 
 def _with_monte_carlo(
@@ -224,26 +228,25 @@ def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | No
 
 
 def _number_of_other_starts(
-    target: CriterionAt, certificate: Convergence, status: Status, par: FloatArray, chosen: bool
+    pls: PenalizedLeastSquares, certificate: Convergence, status: Status, flat: bool, chosen: bool
 ) -> int:
-    """Return how many other starts are worth their cost after the first search has ended at ``par``.
+    """Return how many other starts are worth their cost after the first search has ended.
 
     None after an end that is regular, curved and found without complaint by few parameters, nor after a ``chosen``
     optimizer that gave up. Elsewhere the more, the more parameters there are, as far as evaluations are cheap.
     """
-    pls = target.pls
     n_par, flops, singular = pls.parameters.n_par, pls.system.flops, bool(certificate.singular)
     if flops * max(1.0, n_par / MANY_PARAMETERS) >= RESTART_FLOPS or (chosen and not status.ok):
         return 0
-    if status.ok and not singular and n_par <= MANY_PARAMETERS and not _flat(target, par):
+    if status.ok and not singular and n_par <= MANY_PARAMETERS and not flat:
         return 0
     if pls.system.monte_carlo is not None:
         return FEW_STARTS if singular and n_par <= MANY_PARAMETERS else 0
     affordable = int(EXPENSIVE_FLOPS / (flops + FLOPS_OF_OVERHEAD))
-    return max(FEW_STARTS if singular else 0, min(FEW_STARTS + 3 * n_par // 2, affordable))
+    return max(FEW_STARTS if singular else 0, min(FEW_STARTS + n_par**2, affordable))
 
 
-def _flat(target: CriterionAt, par: FloatArray) -> bool:
+def _is_flat(target: CriterionAt, par: FloatArray) -> bool:
     """Return whether some change of the parameters by their own size hardly moves the criterion."""
     unit = target.typical(par)
     hessian = _curvature_near(target, par, target.scales).derivatives.hessian

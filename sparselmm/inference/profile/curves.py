@@ -6,17 +6,24 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import BoolArray, FloatArray
 from sparselmm.covariance.coordinates import free_chart, pair_chart, sd_chart
-from sparselmm.exceptions import ParameterError, SparseLMMWarning
+from sparselmm.exceptions import ConvergenceWarning, ParameterError, SparseLMMWarning
 from sparselmm.inference.profile.path import Curve
 from sparselmm.inference.profile.point import HeldDeviance, Minimum
 from sparselmm.inference.profile.targets import FixedEffectTarget, VarianceTarget
-from sparselmm.inference.variance.sdcor import SIGMA, Entry, entry_values, variance_entries
+from sparselmm.inference.variance.sdcor import (
+    SIGMA,
+    Entry,
+    entry_values,
+    undetermined,
+    variance_entries,
+)
 from sparselmm.likelihood.criterion import ML, Criterion
 from sparselmm.likelihood.pls import PenalizedLeastSquares
 from sparselmm.likelihood.problem import Problem, fit_problem
@@ -94,6 +101,11 @@ class Optimum:
         """The standard deviations and correlations."""
         return tuple(p.entry for p in self.parameters if p.entry is not None)
 
+    @cached_property
+    def left_open(self) -> BoolArray:
+        """Whether the design leaves each of the entries open."""
+        return undetermined(self.result, [(e.term, e.row, e.col) for e in self.entries])
+
     def values(self) -> FloatArray:
         """Return the estimates of all parameters."""
         reported = self.problem.engine.parameters.reported_templates(self.result.par)
@@ -165,6 +177,19 @@ def _unknown(found: Optimum, name: str) -> None:
 def is_undetermined(found: Optimum, parameter: Parameter) -> bool:
     """Return whether the optimum says nothing about a correlation, because a coefficient does not vary."""
     return parameter.kind == "cor" and bool(np.isnan(found.values()[parameter.index]))
+
+
+def is_flat(found: Optimum, parameter: Parameter) -> bool:
+    """Return whether the design leaves a parameter open, with a warning that its profile is flat."""
+    if parameter.entry is None or not found.left_open[parameter.index]:
+        return False
+    warnings.warn(
+        f"The profile of {parameter.name} is flat: the design does not tell it from variances of another term "
+        "(see fit.messages). It has no limits.",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
+    return True
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from sparselmm.inference.profile.curves import (
     Parameter,
     chosen,
     covariance_of,
+    is_flat,
     is_undetermined,
     opened,
     optimum,
@@ -69,7 +70,8 @@ def profile_conf_int(
     DataFrame
         Index: parameters; columns ``estimate``, ``conf_low``, ``conf_high``. The estimates are those
         of the criterion that is profiled. A limit that the likelihood does not give within the
-        parameter space is the bound itself: 0 for a standard deviation, ±1 for a correlation.
+        parameter space is the bound itself: 0 for a standard deviation, ±1 for a correlation. Parameters
+        that the design does not identify have no limits: NaN, with a warning.
 
     Notes
     -----
@@ -113,6 +115,8 @@ def _interval(best: Optimum, parameter: Parameter, z: float) -> tuple[float, flo
     if is_undetermined(best, parameter):
         return float("nan"), -1.0, 1.0
     with opened(best, parameter) as curve:
+        if is_flat(best, parameter):
+            return float(parameter.value(curve.c)), float("nan"), float("nan")
         first = first_knot(curve)
         low, high = (_limit(curve, first, side, z) for side in (-1.0, 1.0))
     warn_if_lower(curve, parameter, [low, high])

@@ -26,6 +26,7 @@ from sparselmm.inference.profile.curves import (
     Parameter,
     all_values,
     chosen,
+    is_flat,
     is_undetermined,
     opened,
     optimum,
@@ -88,6 +89,11 @@ class ParameterProfile:
         """Return arsinh(c / unit), in which ζ of a standard deviation is nearly straight."""
         return np.arcsinh(c / self._unit) if self._unit else c
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether the design does not identify the parameter, so that its profile is flat."""
+        return bool(np.isnan(self.zeta).all())
+
     @cached_property
     def spline(self) -> CubicHermiteSpline:
         """ζ as a function of the (stretched) coordinate."""
@@ -98,7 +104,9 @@ class ParameterProfile:
         return CubicHermiteSpline(x, self.zeta, monotone_slopes(x, self.zeta, slopes))
 
     def zeta_at(self, values: npt.ArrayLike) -> FloatArray:
-        """Return ζ at values of the parameter; NaN outside the knots."""
+        """Return ζ at values of the parameter; NaN outside the knots, and everywhere if the profile is flat."""
+        if self.is_flat:
+            return np.full(np.shape(values), np.nan)
         c = self.parameter.coordinate(np.asarray(values, dtype=float))
         slack = 1e-9 * (self.c[-1] - self.c[0])  # values of knots come back with rounding
         inside = (c >= self.c[0] - slack) & (c <= self.c[-1] + slack)
@@ -131,7 +139,9 @@ class ParameterProfile:
         )
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Return the values with ``|ζ|`` below the normal quantile of the level."""
+        """Return the values with ``|ζ|`` below the normal quantile of the level; NaN if the profile is flat."""
+        if self.is_flat:
+            return float("nan"), float("nan")
         z = normal_quantile(level)
         return self.value_at(-z), self.value_at(z)
 
@@ -281,6 +291,11 @@ def _one(best: Optimum, parameter: Parameter, zeta_max: float, spacing: float) -
         others = np.tile(best.values(), (2, 1))
         return ParameterProfile(parameter, np.nan, frozen(c), np.zeros(2), np.zeros(2), frozen(others), 0)
     with opened(best, parameter) as curve:
+        if is_flat(best, parameter):
+            c, nothing = np.full(2, curve.c), np.full(2, np.nan)
+            others = np.tile(best.values(), (2, 1))
+            estimate = float(parameter.value(curve.c))
+            return ParameterProfile(parameter, estimate, frozen(c), frozen(nothing), frozen(nothing), frozen(others), 0)
         first = first_knot(curve)
         below = trace(curve, first, -1.0, spacing, zeta_max)
         above = trace(curve, first, 1.0, spacing, zeta_max)

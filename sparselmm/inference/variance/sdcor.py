@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparselmm._typing import FloatArray
+from sparselmm._typing import BoolArray, FloatArray
 from sparselmm.covariance import CovarianceStructure
 from sparselmm.data.layout import TermLayout
 from sparselmm.exceptions import ParameterError
+from sparselmm.likelihood.identification import confounding
+from sparselmm.likelihood.result import FitResult
 from sparselmm.linalg.blocks import Templates
 
 SIGMA = "sigma"
@@ -105,3 +107,14 @@ def check_scale(scale: str) -> str:
     if scale not in SCALES:
         raise ParameterError(f"scale must be one of {', '.join(SCALES)}, not {scale!r}")
     return scale
+
+
+def undetermined(result: FitResult, places: Sequence[tuple[int, int, int]]) -> BoolArray:
+    """Return whether the design leaves entries (term, row, column) open; only fits that said so are looked at."""
+    if any(message.code == "not_identified" for message in result.messages):
+        parameters = result.engine.parameters
+        confounded = confounding(result.engine.crossproducts.gram, parameters)
+        if confounded is not None:
+            moved = confounded.moved(parameters)
+            return np.array([moved[t][np.ix_([i, j], [i, j])].any() for t, i, j in places], dtype=bool)
+    return np.zeros(len(places), dtype=bool)

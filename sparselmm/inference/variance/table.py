@@ -13,11 +13,13 @@ from sparselmm.inference.distributions import t_quantile
 from sparselmm.inference.fixed.tables import check_level
 from sparselmm.inference.variance.covariance import (
     VarianceParameters,
+    entry_pairs,
     reported_terms,
     sdcor_jacobian,
     theta_jacobian,
     varcov_jacobian,
 )
+from sparselmm.inference.variance.sdcor import undetermined
 from sparselmm.likelihood.result import FitResult
 
 SCALES = ("theta", "sdcor", "varcov", "relative")
@@ -79,15 +81,18 @@ def variance_table(result: FitResult, varpar: VarianceParameters, level: float) 
     """Return standard deviations and correlations with standard errors and intervals.
 
     Intervals are symmetric for log sd and for atanh of correlations, so they stay where they belong.
-    Parameters at a bound have no standard error and no interval.
+    Parameters at a bound, and those that the design does not identify, have no standard error and no interval.
     """
     level = check_level(level)
     frame = result.varcorr.to_frame()
     cov = scaled_covariance(result, varpar, "sdcor", ())
     estimate = frame["sdcor"].to_numpy(dtype=float)
-    se = np.sqrt(np.diag(cov))
+    variance = np.diag(cov)
+    se = np.sqrt(np.where(variance >= 0, variance, np.nan))  # rounding may leave a flat direction below zero
     correlation = frame["var2"].notna().to_numpy()
-    se = np.where(_free(estimate, correlation, se), se, np.nan)
+    places = [(t, i, j) for t, term in enumerate(result.varcorr.terms) for i, j in entry_pairs(len(term.columns))]
+    known = np.append(~undetermined(result, places), True)
+    se = np.where(_free(estimate, correlation, se) & known, se, np.nan)
     z = float(t_quantile(level, np.array([np.inf]))[0])
     with np.errstate(divide="ignore", invalid="ignore"):
         log_half = z * se / estimate
