@@ -13,9 +13,8 @@ from sparselmm.exceptions import NumericalError
 from sparselmm.likelihood.certificate import Convergence, certify, leave_boundary, singular_directions
 from sparselmm.likelihood.criterion import Criterion
 from sparselmm.likelihood.derivatives import Curvature
-from sparselmm.likelihood.other_starts import OtherStarts
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
-from sparselmm.likelihood.starting import column_scales, moment_start
+from sparselmm.likelihood.starting import OtherStarts, column_scales, moment_start
 from sparselmm.linalg.iterative.control import Effort
 from sparselmm.linalg.protocol import MonteCarloEstimates
 from sparselmm.optimize import (
@@ -35,7 +34,7 @@ CLOSE = 1e-3
 MANY_PARAMETERS = 8
 EXPENSIVE_FLOPS = 2e7
 RESTART_FLOPS = 1e9
-FLOPS_OF_OVERHEAD = 8e5  # what the calls of one evaluation of the smallest model cost, most of a millisecond
+FLOPS_OF_OVERHEAD = 5e5  # what the calls of one evaluation of the smallest model cost, half a millisecond
 FEW_STARTS = 2  # other starts after a singular end that is not cheap
 EXPLORING_STEPS = 15  # Newton steps from another start before the Hessian is corrected
 CORRECTED_STEPS = 100

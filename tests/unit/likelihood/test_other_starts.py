@@ -11,9 +11,8 @@ import pytest
 import sparselmm as slm
 from sparselmm.exceptions import SparseLMMWarning
 from sparselmm.likelihood import search
-from sparselmm.likelihood.other_starts import SIZES, OtherStarts
 from sparselmm.likelihood.search import FEW_STARTS
-from sparselmm.likelihood.starting import column_scales, moment_start
+from sparselmm.likelihood.starting import SIZES, OtherStarts, column_scales, moment_start
 from sparselmm.optimize import Nlopt
 
 
