@@ -10,27 +10,37 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sparselmm._typing import IntArray
+from sparselmm._typing import BoolArray, IntArray
 from sparselmm.api.estimates import Estimates
 from sparselmm.data import build_design
 from sparselmm.data.formulas import parse_formula
 from sparselmm.data.rows import GroupedTerm
-from sparselmm.data.tables.columns import Factor, to_grouping
+from sparselmm.data.tables.columns import Factor, list_some, to_grouping
 from sparselmm.data.tables.foreign import as_series
 from sparselmm.data.tables.frame import as_frame
-from sparselmm.exceptions import DesignError, Message, ParameterError, SparseLMMWarning
+from sparselmm.exceptions import (
+    DataWarning,
+    DesignError,
+    Message,
+    ParameterError,
+    SparseLMMWarning,
+    warn_user,
+)
 from sparselmm.hints.names import refuse_file_name
 from sparselmm.hints.refusal import hinted
 from sparselmm.inference.diagnose.audit import Audit, audit, forecast
 from sparselmm.inference.diagnose.doctor import Diagnosis, diagnose_design, diagnose_result
 from sparselmm.inference.frames import by_row, pad_rows
-from sparselmm.inference.leave_out.influence import group_influence
+from sparselmm.inference.leave_out.influence import coefficients_lost, group_influence
 from sparselmm.inference.leave_out.leverage import CaseDeletion, RowGeometry, delete_cases, row_geometry
 from sparselmm.inference.leave_out.residuals import cook_of_cases, residuals_of
 from sparselmm.linalg.audit.report import AuditCost
 
 if TYPE_CHECKING:
     from sparselmm.report.plots import Plots
+
+
+FEW = 5  # names and groups that a warning lists
 
 
 class Diagnostics(Estimates):
@@ -149,6 +159,7 @@ class Diagnostics(Estimates):
             )
         codes, levels = self._group(group)
         found = group_influence(r, codes, len(levels), theta=theta)
+        self._say_what_needs_a_group(codes, levels, found.estimable)
         parts = {("cook", ""): found.cook[:, None], ("change", None): found.change,
                  ("change", "sigma"): found.change_sigma[:, None], ("dfbetas", None): found.dfbetas}  # fmt: skip
         if found.step_theta is not None and found.step_beta is not None and found.step_sigma is not None:
@@ -158,6 +169,19 @@ class Diagnostics(Estimates):
         frame = pd.DataFrame(np.hstack(list(parts.values())), index=levels, columns=self._columns(parts))
         frame.insert(0, ("rows", ""), found.n_rows)
         return frame
+
+    def _say_what_needs_a_group(self, codes: IntArray, levels: pd.Index, estimable: BoolArray) -> None:
+        """Warn of groups without which some coefficient cannot be estimated, with its name."""
+        X, lost = self.result.observed("influences").X, np.flatnonzero(~estimable)
+        facts = []
+        for g in lost[:FEW]:
+            names = [self.result.layout.columns[j] for j in coefficients_lost(X, codes, int(g))]
+            what = f"cannot estimate {list_some(names, FEW)}" if names else "leaves too few rows"
+            facts.append(f"without {levels[g]} the model {what}")
+        if facts:
+            more = f" and {len(lost) - FEW} more like this" if len(lost) > FEW else ""
+            text = "; ".join(facts)
+            warn_user(f"Rows of NaN in the influences: {text}{more}.", DataWarning)
 
     def diagnose(self) -> Diagnosis:
         """Return what the design doctor finds, design and fit together; it prints as sentences.

@@ -32,9 +32,11 @@ from sparselmm.inference.leave_out.newton_step import (
 )
 from sparselmm.inference.sizes import BATCH_CELLS
 from sparselmm.likelihood.result import FitResult
+from sparselmm.linalg.rank import triangular_factor
 from sparselmm.statistics.transform import with_centred_terms
 
 INFLUENCE = "influences"
+NULL = 1e-7  # of a column's length that counts as dependent, as for the columns of the model
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,18 @@ class _Pending:
     fixed: FixedTheta
     found: WithoutGroup
     V: FloatArray
+
+
+def coefficients_lost(X: FloatArray, codes: IntArray, group: int) -> IntArray:
+    """Return the positions of the columns of X, (n, p), whose coefficients cannot be estimated without a group.
+
+    They are those that some combination of columns equal to zero in all other rows involves.
+    """
+    R = triangular_factor(X[codes != group])
+    size = np.sqrt((R**2).sum(axis=0))
+    _, d, V = np.linalg.svd(R / np.where(size > 0, size, 1.0))
+    missing = V[d <= NULL * max(float(d.max(initial=0.0)), 1e-300)]
+    return np.flatnonzero((np.abs(missing) > NULL).any(axis=0))
 
 
 def _pending(data: FullData, rows: GroupRows, kernel: Kernel, columns: Columns, fixed: FixedTheta) -> _Pending:

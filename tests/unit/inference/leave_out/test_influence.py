@@ -123,3 +123,24 @@ def test_singular_fits(solver):
         assert fit.leverage().between(0, 1).all()
         less = slm.LinearMixedModel.from_formula(formula, data[data.Subject != "308"]).at(theta)
         np.testing.assert_allclose(found.loc["308", "dfbetas"], (less.params - fit.params) / less.bse, rtol=1e-7)
+
+
+def test_rows_of_nan_say_which_coefficient_needs_the_group():
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(10), 8)
+    frame = pd.DataFrame({"g": g, "f": np.where(g == 3, "only", np.where(g % 2, "a", "b")), "y": rng.normal(size=80)})
+    fit = slm.lmer("y ~ f + (1 | g)", frame)
+    with pytest.warns(slm.exceptions.DataWarning, match=r"without 3 the model cannot estimate f\[T.only\]\."):
+        table = fit.influence("g")
+    assert table.loc[3].drop(("rows", "")).isna().all()
+    assert table.drop(3).notna().all(axis=None)
+
+
+def test_a_group_that_two_columns_differ_in_is_named_with_both():
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(6), 10)
+    x = rng.normal(size=60)
+    frame = pd.DataFrame({"g": g, "x": x, "z": np.where(g == 2, x + rng.normal(size=60), x), "y": rng.normal(size=60)})
+    fit = slm.lmer("y ~ x + z + (1 | g)", frame)
+    with pytest.warns(slm.exceptions.DataWarning, match="without 2 the model cannot estimate x, z"):
+        fit.influence("g")
