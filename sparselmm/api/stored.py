@@ -15,7 +15,7 @@ from sparselmm._typing import FloatArray
 from sparselmm.api.fit import MixedModelFit
 from sparselmm.api.prediction import Predictor
 from sparselmm.data import EncodingSpec
-from sparselmm.exceptions import DataError, Message, ParameterError
+from sparselmm.exceptions import Message, ParameterError
 from sparselmm.hints.names import loaded_hint
 from sparselmm.inference.predict.new_rows import EncodedRows
 from sparselmm.inference.predict.prediction import Effects
@@ -23,6 +23,8 @@ from sparselmm.likelihood.result import VarCorr
 from sparselmm.report import Summary, summarize
 from sparselmm.storage.contents import FACTS, StoredTerm, stored_effects, stored_terms
 from sparselmm.storage.format import read_tree
+from sparselmm.storage.model_outline import check_outline
+from sparselmm.storage.model_values import check_values
 
 
 def load(path: str | os.PathLike[str]) -> FittedModel:
@@ -41,7 +43,7 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     Raises
     ------
     DataError
-        When the file is absent, damaged, no such file, or in a newer format.
+        When the file is absent, damaged, no such file, or in a newer format; or when what it holds is not a model.
 
     Examples
     --------
@@ -53,11 +55,7 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
          mean    se  conf_low  conf_high
     0  312.66  8.12    296.75     328.57
     """
-    tree = read_tree(path)
-    try:
-        return _fitted(tree)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DataError(f"{str(path)!r} is not a valid model: {type(error).__name__} {error}") from error
+    return _fitted(read_tree(path, check_outline, check_values))
 
 
 def _fitted(tree: Mapping[str, Any]) -> FittedModel:

@@ -7,6 +7,11 @@ import re
 from dataclasses import dataclass
 
 from sparselmm.compare_r.exchange import ExchangeColumn, ExchangeTable
+from sparselmm.covariance import STRUCTURES
+from sparselmm.data.encoding.transforms import CONSTANTS, ELEMENTWISE, FUNCTIONS
+from sparselmm.exceptions import FormulaError
+from sparselmm.formula.grammar import parse_expression
+from sparselmm.formula.nodes import Call, walk
 
 __all__ = ["REPETITIONS", "SECONDS_TO_SPEND", "RModel", "r_formula", "write_r_script"]
 
@@ -20,6 +25,12 @@ _SPELLINGS = (
     (re.compile(r"(?<![\w.])True(?!\w)"), "TRUE"),
     (re.compile(r"(?<![\w.])False(?!\w)"), "FALSE"),
 )
+
+# what R is told to call: the functions of formulas here, and nothing else that R would run
+_CONTRASTS = [name for name, value in CONSTANTS.items() if callable(value)]
+_OTHERS = ["Q", "offset", "np_std", "np_var"]
+_CALLABLE = frozenset([*FUNCTIONS, *ELEMENTWISE, *_CONTRASTS, *STRUCTURES.in_formulas(), *_OTHERS])
+_PACKAGES = frozenset(["base", "stats", "splines"])
 
 # numpy divides by n where R divides by n - 1
 _NUMPY = (
@@ -155,7 +166,13 @@ def write_r_script(model: RModel, table: ExchangeTable, data_path: str | None, o
     output_path : str or None
         JSON file that R writes; None prints to standard output. A first argument given to the
         script on R's command line is used instead.
+
+    Raises
+    ------
+    FormulaError
+        When the formula calls something that R would run though it is no function of formulas here.
     """
+    _refuse_foreign_calls(r_formula(model.formula))
     parts = [
         "# Fits one model with lme4 and writes its numbers as JSON.\n# Run: Rscript SCRIPT.R [OUTPUT.json]",
         "suppressPackageStartupMessages({\n  library(lme4)\n  library(splines)\n})",
@@ -172,6 +189,20 @@ def write_r_script(model: RModel, table: ExchangeTable, data_path: str | None, o
         'writeLines(result, if (nzchar(target)) file(target, encoding = "UTF-8") else stdout(), useBytes = TRUE)',
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _refuse_foreign_calls(formula: str) -> None:
+    """Show what the formula calls outside the list of functions; a script would run it."""
+    calls = [node.func for node in walk(parse_expression(formula)) if isinstance(node, Call)]
+    foreign = [f"{name}()" for name in dict.fromkeys(calls) if name not in _CALLABLE]
+    foreign += [f"{package}::" for package in re.findall(r"([\w.]+):::?", formula) if package not in _PACKAGES]
+    # R reads a backslash in a quoted name as the start of an escape
+    foreign += [name for name in re.findall(r"`[^`]*`", formula) if "\\" in name]
+    if foreign:
+        raise FormulaError(
+            f"the formula {formula!r} holds {', '.join(foreign)}, which is not among the functions of formulas here; "
+            "R would run it, so no script is written. Compute the column before, or write the call into R yourself"
+        )
 
 
 def _identity(model: RModel, table: ExchangeTable) -> str:

@@ -228,6 +228,13 @@ def test_write_r_script(run, tmp_path):
     assert pd.read_csv(data).shape == (180, 3)
 
 
+def test_write_r_script_shows_what_it_does_not_pass_on(run):
+    status, out, err = run("write-r-script", "Reaction ~ system('id') + (1 | Subject)", "--dataset", "sleepstudy")
+    assert status == 2
+    assert "system()" in err
+    assert "lmer(" not in out
+
+
 def test_datasets(run):
     status, out, _ = run("datasets")
     assert status == 0

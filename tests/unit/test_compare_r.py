@@ -28,7 +28,7 @@ from sparselmm.compare_r import (
 from sparselmm.compare_r.comparison import Estimate, pair_up
 from sparselmm.compare_r.estimates import estimates_r, theta_from_r
 from sparselmm.data.tables.frame import as_pandas
-from sparselmm.exceptions import DataError, ParameterError
+from sparselmm.exceptions import DataError, FormulaError, ParameterError
 from sparselmm.likelihood.result import TermCovariance
 
 SAVED = Path(__file__).parents[1] / "reference" / "compare_r"
@@ -372,6 +372,28 @@ def test_script_with_data_inside_and_outside(sleepstudy):
     assert 'read.csv(file = "d.csv"' in outside
     assert "REML = FALSE, control = control" in outside
     assert '"o.json")[1]' in outside
+
+
+@pytest.mark.parametrize(
+    ("formula", "shown"),
+    [
+        ("Reaction ~ system('id') + (1 | Subject)", r"system\(\)"),
+        ("Reaction ~ np.system('id') + (1 | Subject)", r"system\(\)"),
+        ("Reaction ~ Days + (1 | `system`('id'))", r"system\(\)"),
+        ("Reaction ~ utils::scale(Days) + (1 | Subject)", "utils::"),
+        ("Reaction ~ `Days\\` + (1 | Subject)", r"`Days\\`"),
+    ],
+)
+def test_what_is_no_function_of_formulas_is_not_passed_on(formula, shown, sleepstudy):
+    table = ExchangeTable.from_frame(sleepstudy, SLEEPSTUDY)
+    with pytest.raises(FormulaError, match=f"holds {shown}, which is not among"):
+        write_r_script(RModel(formula), table, None, None)
+
+
+def test_functions_of_formulas_are_passed_on(sleepstudy):
+    formula = "Reaction ~ splines::ns(Days, 2) + np.log(Days + 1) + C(f, contr.sum) + offset(o) + (1 | Subject)"
+    script = write_r_script(RModel(formula), ExchangeTable.from_frame(sleepstudy, SLEEPSTUDY), None, None)
+    assert "lmer(Reaction ~ splines::ns(Days, 2) + log(Days + 1) + C(f, contr.sum) + offset(o)" in script
 
 
 def test_pairs_by_name_then_by_position():

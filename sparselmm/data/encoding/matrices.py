@@ -186,10 +186,14 @@ def recode(value: Value, block: Block) -> Value:
     Raises
     ------
     DataError
-        When the variable changed its type, or has levels that were not there before.
+        When the variable changed its type or its number of columns, or has levels that were not there before.
     """
     if block.levels is None:
         if not isinstance(value, Factor):
+            width = value.block.shape[1] if isinstance(value, Columns) else 1
+            if width != len(block.suffixes):
+                made = len(block.suffixes)
+                raise DataError(f"{block.variable} gives {width} column(s), and gave {made} when the model was made")
             return value
         if is_missing(value).all():
             return np.full(len(value), np.nan)

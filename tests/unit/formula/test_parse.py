@@ -307,3 +307,7 @@ def test_quoted_names_are_names():
     spec = parse_formula('Q("my y") ~ x + . + (1 | g)', ["my y", "x", "z", "g"])
     assert spec.response == "Q('my y')"
     assert str(spec.fixed) == "1 + x + z + g"
+
+
+def test_a_power_of_any_size_ends_when_there_are_no_more_products():
+    assert parse_formula("y ~ (a + b + c)^1000000000 + (1 | g)").fixed == parse_formula("y ~ a*b*c + (1 | g)").fixed
