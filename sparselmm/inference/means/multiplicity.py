@@ -7,6 +7,7 @@ import numpy as np
 from sparselmm._typing import FloatArray
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.distributions import t_quantile, t_tail
+from sparselmm.inference.means.studentized_range import range_quantile, range_tail
 
 NAMES = {
     "tukey": "Tukey",
@@ -17,7 +18,6 @@ NAMES = {
 }
 ADJUSTMENTS = (*NAMES, "none")
 INTERVALS = {name: "bonferroni" if name in ("holm", "fdr") else name for name in NAMES}  # these two have none
-NEARLY_NORMAL = 1e5  # degrees of freedom in place of more: the difference is of their reciprocal's order
 
 
 def check_adjust(adjust: str | None) -> str:
@@ -46,9 +46,7 @@ def adjusted_p(statistic: FloatArray, df: FloatArray, adjust: str, n_means: int)
     p = t_tail(t, nu)
     r = len(p)
     if adjust == "tukey":
-        from scipy.stats import studentized_range  # slow to import
-
-        p = np.asarray(studentized_range.sf(np.sqrt(2.0) * np.abs(t), n_means, np.minimum(nu, NEARLY_NORMAL)))
+        p = range_tail(np.sqrt(2.0) * np.abs(t), n_means, nu)
     elif adjust == "bonferroni":
         p = np.minimum(1.0, r * p)
     elif adjust == "sidak":
@@ -67,11 +65,8 @@ def adjusted_quantile(level: float, df: FloatArray, adjust: str, n_means: int) -
     """Return half widths of simultaneous intervals in standard errors, (r,); holm and fdr as bonferroni."""
     r = max(1, int(np.sum(~np.isnan(df))))
     if adjust == "tukey":
-        from scipy.stats import studentized_range
-
-        out = np.full(len(df), np.nan)
-        for nu in np.unique(df[~np.isnan(df)]):
-            out[df == nu] = studentized_range.ppf(level, n_means, min(float(nu), NEARLY_NORMAL)) / np.sqrt(2.0)
+        out, known = np.full(len(df), np.nan), ~np.isnan(df)
+        out[known] = range_quantile(level, n_means, df[known]) / np.sqrt(2.0)
         return out
     single = {"none": level, "sidak": level ** (1.0 / r), "bonferroni": 1.0 - (1.0 - level) / r}
     return t_quantile(single[INTERVALS.get(adjust, adjust)], df)
