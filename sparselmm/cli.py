@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     from sparselmm.exceptions import FitInterrupted, SparseLMMError, SparseLMMWarning
+    from sparselmm.hints.shell import for_shell, one_line
 
     command: Callable[[argparse.Namespace], tuple[int, str]] = arguments.command
     try:
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sparselmm: {error}", file=sys.stderr)
         return INTERRUPTED
     except SparseLMMError as error:
-        print(f"sparselmm: {_one_line(str(error))}", file=sys.stderr)
+        print(f"sparselmm: {for_shell(one_line(str(error)))}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("sparselmm: interrupted", file=sys.stderr)
@@ -72,15 +73,6 @@ def _show(text: str) -> None:
     except BrokenPipeError:
         # what Python still flushes on exit goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _one_line(message: str) -> str:
-    """Return a message on one line; a caret below a formula becomes an arrow inside it."""
-    lines = message.splitlines()
-    if len(lines) >= 2 and lines[-1].strip("^ ") == "" and "^" in lines[-1]:
-        at = lines.pop().index("^")
-        lines[-1] = f"{lines[-1][:at]}-->{lines[-1][at:]}"
-    return " ".join(" ".join(lines).split())
 
 
 class _Version(argparse.Action):
@@ -263,6 +255,7 @@ def _read_text(path: Path, kind: str, arguments: argparse.Namespace) -> pd.DataF
 
 def _fit(arguments: argparse.Namespace) -> tuple[int, str]:
     import sparselmm as slm
+    from sparselmm.hints.shell import for_shell
 
     fit = slm.lmer(
         arguments.formula,
@@ -276,11 +269,12 @@ def _fit(arguments: argparse.Namespace) -> tuple[int, str]:
         record = {**_record(fit), "data": name}
         return AGREE, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
     summary = fit.summary(correlation=arguments.correlation, ddf=None if arguments.ddf == "none" else arguments.ddf)
-    return AGREE, str(replace(summary, content=replace(summary.content, data_name=name)))
+    return AGREE, for_shell(str(replace(summary, content=replace(summary.content, data_name=name))))
 
 
 def _compare(arguments: argparse.Namespace) -> tuple[int, str]:
     from sparselmm.compare_r import compare_with_r
+    from sparselmm.hints.shell import for_shell
 
     comparison = compare_with_r(
         arguments.formula,
@@ -292,7 +286,7 @@ def _compare(arguments: argparse.Namespace) -> tuple[int, str]:
         tight=arguments.tight,
         tolerance=arguments.tolerance,
     )
-    return AGREE if comparison.agrees else DISAGREE, str(comparison)
+    return AGREE if comparison.agrees else DISAGREE, for_shell(str(comparison))
 
 
 def _write_script(arguments: argparse.Namespace) -> tuple[int, str]:

@@ -152,7 +152,7 @@ class Inference(Refitting):
     def _hypothesis(self, given: Hypothesis, rhs: npt.ArrayLike | None) -> LinearHypothesis:
         names = self.result.layout.columns
         aliases = {} if self.source.encoding is None else self.source.encoding.r_names()
-        return read_hypothesis(given, names, rhs, aliases)
+        return read_hypothesis(given, names, rhs, aliases, self.result.layout.dropped_columns)
 
     def t_test(
         self, hypothesis: Hypothesis, rhs: npt.ArrayLike | None = None, ddf: str = DEFAULT, level: float = 0.95

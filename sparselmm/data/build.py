@@ -19,7 +19,7 @@ from sparselmm.data.encoding.evaluate import Evaluator, numeric
 from sparselmm.data.encoding.grouping import GroupingEncoding, learn_grouping
 from sparselmm.data.encoding.matrices import MatrixEncoding, learn_matrix
 from sparselmm.data.encoding.rules import RULES
-from sparselmm.data.encoding.sizes import check_size
+from sparselmm.data.encoding.sizes import FIXED, check_size
 from sparselmm.data.encoding.values import Value
 from sparselmm.data.row_selection import UsedRows, check_na_action, missing_rows, usable_rows
 from sparselmm.data.rows import GroupedTerm, ones_column
@@ -191,7 +191,7 @@ def _check_names(values: dict[str, Value], encodings: tuple[TermEncoding, ...], 
     for grouping in (term.grouping for term in encodings):
         single = len(grouping.factors) == 1
         # what is not text may have levels without rows
-        parts = zip(grouping.factors, grouping.parts)
+        parts = [(grouping.factors[i], part) for i, part in grouping.separate()]
         levels |= {text: part for text, part in parts if single or inputs.factors[text].text}
     return _warned(message for text, known in levels.items() for message in check_names(text, known))
 
@@ -216,9 +216,9 @@ def _fixed_matrix(
             warn_user(f"contrasts for {name!r} are ignored: it is not in the fixed part{hint}", DataWarning)
         elif not isinstance(values[name], Factor):
             raise ParameterError(f"contrasts were given for {name!r}, which is numeric; use factor({name})")
-    check_size(terms, values.__getitem__, n, "the fixed part")
+    check_size(terms, values.__getitem__, n, FIXED, asked)
     rules, titles = RULES[spec.rules], dict(spec.spellings)
-    encoding = learn_matrix(terms, values.__getitem__, asked, "the fixed part", rules, titles)
+    encoding = learn_matrix(terms, values.__getitem__, asked, FIXED, rules, titles)
     return encoding.build(values.__getitem__, n), encoding
 
 

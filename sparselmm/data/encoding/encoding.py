@@ -132,8 +132,8 @@ class EncodingSpec:
         codes = term.grouping.codes(factors)
         missing = np.logical_or.reduce([factor.codes < 0 for factor in factors])
         new = np.flatnonzero((codes < 0) & ~missing)
-        for text, part, factor in zip(term.grouping.factors, term.grouping.parts, factors) if len(new) else ():
-            check_types(text, part, factor.drop_unused().levels)
+        for i, part in term.grouping.separate() if len(new) else ():
+            check_types(term.grouping.factors[i], part, factors[i].drop_unused().levels)
         texts = (":".join(str(f.levels[f.codes[row]]) for f in factors) for row in new)
         return TermRows(codes, self._matrix(evaluator, term.lhs), missing, tuple(dict.fromkeys(texts)))
 

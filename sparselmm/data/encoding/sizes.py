@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import prod
 
 from sparselmm.data.encoding.values import Columns, Value
-from sparselmm.data.tables.columns import Factor
+from sparselmm.data.tables.columns import Factor, list_some
 from sparselmm.exceptions import DesignError
 from sparselmm.formula.algebra import TermList
 from sparselmm.linalg.machine import GIGA, MEMORY_SHARE, available_memory
 
+FIXED = "the fixed part"
 
-def check_size(terms: TermList, values: Callable[[str], Value], n: int, where: str) -> None:
+
+def check_size(
+    terms: TermList, values: Callable[[str], Value], n: int, where: str, coded: Collection[str] = ()
+) -> None:
     """Refuse a matrix that does not fit in memory, or has more columns of numbers than rows.
 
     Parameters
@@ -25,6 +29,8 @@ def check_size(terms: TermList, values: Callable[[str], Value], n: int, where: s
         Rows.
     where : str
         What the matrix is, for messages.
+    coded : collection of str
+        Factors that have contrasts of the user's, which may be few columns.
 
     Raises
     ------
@@ -32,11 +38,14 @@ def check_size(terms: TermList, values: Callable[[str], Value], n: int, where: s
         Naming the widest factor and its number of levels, where one is to blame.
     """
     variables = {variable: values(variable) for term in terms.terms for variable in term}
+    for variable, value in variables.items():
+        if where == FIXED and variable not in coded:
+            _check_own_levels(variable, value, n)
     width = {variable: _width(value) for variable, value in variables.items()}
     columns = [prod(width[variable] for variable in term) for term in terms.terms]
     factors = {v: len(value.levels) for v, value in variables.items() if isinstance(value, Factor)}
     plain = sum(p for term, p in zip(terms.terms, columns) if not any(v in factors for v in term))
-    if plain >= n and where == "the fixed part":
+    if plain >= n and where == FIXED:
         raise DesignError(
             f"{where} has {plain + terms.intercept:,} columns of numbers for {n:,} rows; the model needs more rows "
             "than fixed effects"
@@ -64,3 +73,15 @@ def _width(value: Value) -> int:
     if isinstance(value, Factor):
         return max(len(value.levels) - 1, 1)
     return value.block.shape[1] if isinstance(value, Columns) else 1
+
+
+def _check_own_levels(variable: str, value: Value, n: int) -> None:
+    """Refuse a factor with a level of its own in each row, unless it has contrasts of its own."""
+    if not isinstance(value, Factor) or len(value.levels) < max(n, 2) or value.contrast is not None:
+        return
+    what = "text" if value.text else "a factor"
+    raise DesignError(
+        f"{variable} in {FIXED} is {what} with {len(value.levels):,} levels in {n:,} rows "
+        f"({list_some(value.levels, 3)}), and each level would have a coefficient. Are these dates or numbers? "
+        "Then turn them into numbers, for example days since the first date; labels of rows are no predictor"
+    )

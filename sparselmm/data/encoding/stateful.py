@@ -52,6 +52,8 @@ def stateful(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if NAMES not in state and name in _WIDE:
             for asked in (*args[:1], *(kwargs[key] for key in ("df", "degree") if key in kwargs)):
                 _check_columns(name, asked, values[present])
+        if name == "bs":
+            _check_range(state, values[present], kwargs)
         try:
             with np.errstate(all="ignore"):
                 result = function(state, values[present], *args, **kwargs)
@@ -82,6 +84,20 @@ def _check_columns(name: str, asked: object, values: FloatArray) -> None:
         raise DesignError(f"{name}() is asked for {asked:,.10g} columns, but {len(values):,} rows have a value")
     if name == "poly" and asked >= (distinct := len(np.unique(values))):
         raise DesignError(f"poly() of degree {asked:g} needs more than {asked:g} distinct values; there are {distinct}")
+
+
+def _check_range(state: State, values: FloatArray, options: dict[str, Any]) -> None:
+    """Refuse values of new rows beyond the knots of a B-spline, unless the formula says what it is there."""
+    if "extrapolation" in options or not {"lower_bound", "upper_bound"} <= set(state):
+        return
+    low, high = float(state["lower_bound"]), float(state["upper_bound"])
+    beyond = values[(values < low) | (values > high)]
+    if len(beyond):
+        raise DataError(
+            f"bs() is made for values from {low:.6g} to {high:.6g}, the range in the fit; {len(beyond)} of the new "
+            f"ones lie beyond it, such as {beyond[0]:.6g}. Within bs(...) of the formula, extrapolation='extend' "
+            "continues the polynomials, as R does, 'clip' the values at the ends; ns(...) is a straight line there"
+        )
 
 
 def _without_values(names: tuple[str, ...] | None, n: int) -> Any:

@@ -80,6 +80,8 @@ class Frame:
 
     def suggestion(self, name: str) -> str:
         """Return a hint with the names nearest to an unknown one."""
+        if name in map(str, self.index.names):
+            return f"{name!r} is in the index of the data; make it a column with data.reset_index()"
         reading = _reading_trouble(name, self.names)
         if reading:
             return reading

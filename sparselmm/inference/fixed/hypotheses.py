@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,7 @@ def read_hypothesis(
     names: Sequence[str],
     rhs: npt.ArrayLike | None = None,
     aliases: Mapping[str, str] | None = None,
+    dropped: Sequence[str] = (),
 ) -> LinearHypothesis:
     """Return a hypothesis as arrays.
 
@@ -59,6 +60,8 @@ def read_hypothesis(
         Right-hand sides of a matrix; zero by default.
     aliases : mapping, optional
         Other spellings of the names, such as R's.
+    dropped : sequence of str
+        Columns that were dropped for rank deficiency.
 
     Raises
     ------
@@ -72,15 +75,21 @@ def read_hypothesis(
     ([[1.0, 0.0, 0.0], [0.0, 2.0, -1.0]], [0.0, 1.0])
     """
     spellings = {**{a: n for n, a in (aliases or {}).items() if n in names}, **{n: n for n in names}}
+    gone = {*dropped, *((aliases or {}).get(name, name) for name in dropped)} - set(spellings)
     texts = [given] if isinstance(given, str) else given
     if isinstance(texts, Sequence) and texts and all(isinstance(t, str) for t in texts):
         if rhs is not None:
             raise ParameterError("write the right-hand side into the text of the hypothesis, not into rhs=")
-        rows = [row for text in texts for row in _Equations(str(text), names, spellings).read()]
+        rows = [row for text in texts for row in _Equations(str(text), names, spellings, gone).read()]
         return LinearHypothesis(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]),
                                 tuple(r[2] for r in rows))  # fmt: skip
     try:
-        L = check_hypothesis(np.asarray(by_name(given, names, spellings), dtype=np.float64), len(names))
+        values = np.atleast_2d(np.asarray(by_name(given, names, spellings, gone), dtype=np.float64))
+        if dropped and values.shape[-1] == len(names) + len(dropped):
+            raise ParameterError(
+                f"a hypothesis needs {len(names)} values per row, not {values.shape[-1]}: {_was_dropped(*dropped)}"
+            )
+        L = check_hypothesis(values, len(names))
         right = np.zeros(len(L)) if rhs is None else np.broadcast_to(np.asarray(rhs, dtype=np.float64), (len(L),))
     except (TypeError, ValueError) as error:
         if isinstance(error, ParameterError):
@@ -90,7 +99,7 @@ def read_hypothesis(
     return LinearHypothesis(L, np.array(right), labels)
 
 
-def by_name(given: Any, names: Sequence[str], spellings: Mapping[str, str]) -> Any:
+def by_name(given: Any, names: Sequence[str], spellings: Mapping[str, str], dropped: Collection[str] = ()) -> Any:
     """Return the values of a Series or DataFrame in the order of the coefficients; anything else as it is.
 
     Labels that are integers are positions.
@@ -107,7 +116,8 @@ def by_name(given: Any, names: Sequence[str], spellings: Mapping[str, str]) -> A
         return given
     unknown = [str(label) for label in labels if label not in spellings]
     if unknown:
-        raise ParameterError(f"the hypothesis has the label {unknown[0]!r}; {_nearest(unknown[0], spellings, names)}")
+        hint = _was_dropped(unknown[0]) if unknown[0] in dropped else _nearest(unknown[0], spellings, names)
+        raise ParameterError(f"the hypothesis has the label {unknown[0]!r}; {hint}")
     known = [spellings[label] for label in labels]
     if len(set(known)) < len(known):
         raise ParameterError(f"the hypothesis names a coefficient twice: {', '.join(known)}")
@@ -120,6 +130,13 @@ def by_name(given: Any, names: Sequence[str], spellings: Mapping[str, str]) -> A
 def _nearest(name: str, spellings: Mapping[str, str], names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, list(spellings), n=2)
     return f"did you mean {' or '.join(near)}?" if near else f"the coefficients are {', '.join(names)}"
+
+
+def _was_dropped(*names: str) -> str:
+    """Return why columns have no coefficients."""
+    if len(names) == 1:
+        return f"{names[0]} was dropped for rank deficiency: it depends on earlier columns and has no coefficient"
+    return f"{', '.join(names)} were dropped for rank deficiency: they depend on earlier columns"
 
 
 def _label(row: FloatArray, value: float, names: Sequence[str]) -> str:
@@ -135,8 +152,11 @@ def _label(row: FloatArray, value: float, names: Sequence[str]) -> str:
 class _Equations:
     """A reader of linear equations; names are matched before anything else, the longest first."""
 
-    def __init__(self, text: str, names: Sequence[str], spellings: Mapping[str, str]) -> None:
+    def __init__(
+        self, text: str, names: Sequence[str], spellings: Mapping[str, str], dropped: Collection[str] = ()
+    ) -> None:
         self._text = text
+        self._dropped = dropped
         self._names = list(names)
         self._spellings = spellings
         self._tokens = self._split()
@@ -144,13 +164,15 @@ class _Equations:
 
     def _split(self) -> list[tuple[str, str, int]]:
         text, out, i = self._text, [], 0
-        known = sorted(self._spellings, key=len, reverse=True)
+        known = sorted([*self._spellings, *self._dropped], key=len, reverse=True)
         while i < len(text):
             if text[i].isspace():
                 i += 1
                 continue
             name = next((n for n in known if text.startswith(n, i) and not _continues(n, text, i + len(n))), None)
             number = NUMBER.match(text, i)
+            if name in self._dropped:
+                raise ParameterError(f"{name!r} in the hypothesis {text!r} is not there; {_was_dropped(str(name))}")
             if name is not None:
                 out.append(("name", name, i))
                 i += len(name)
