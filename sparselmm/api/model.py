@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from sparselmm.hints.names import check_choice
 from sparselmm.hints.refusal import Hinted, hinted
 from sparselmm.likelihood.many import fit_responses
 from sparselmm.likelihood.problem import Problem, evaluate_at
+from sparselmm.likelihood.search import suitable_optimizer
 from sparselmm.linalg import IterativeControl, Plan, plan_system
 from sparselmm.optimize import Optimizer
 
@@ -152,8 +153,11 @@ class LinearMixedModel(Hinted, hints="model"):
         return self.problem.theta_names
 
     def plan(self) -> Plan:
-        """Return what each solver would cost on this design, the choice and the reason; it prints as a table."""
-        return plan_system(self.problem.engine.crossproducts.gram)
+        """Return what each solver would cost on this design, the choice, the optimizer and the reasons; it prints."""
+        engine = self.problem.engine
+        plan = plan_system(engine.crossproducts.gram)
+        method, reason = suitable_optimizer(engine.parameters.n_par, plan.chosen.flops)
+        return replace(plan, optimizer=f"{method.name} ({reason})")
 
     def fit(
         self,

@@ -36,9 +36,12 @@ WARNING_CLASSES: dict[str, type[SparseLMMWarning]] = {
     "not_converged": ConvergenceWarning,
     "singular": SingularFitWarning,
     "nearly_saturated": ConvergenceWarning,
+    "exact_fit": ConvergenceWarning,
     "not_identified": ConvergenceWarning,
     "monte_carlo": ConvergenceWarning,
 }
+
+EXACT = 1e-13  # share of the sum of squares about the fixed part that is left where it is rounding only
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,10 @@ def _with_messages(result: FitResult, flat: bool) -> FitResult:
     found = list(_saturation(result.engine.crossproducts))
     if flat or result.is_singular:  # elsewhere the criterion is curved in all directions
         found += _identification(result)
-    if result.convergence is not None:
+    exact = list(_exact_fit(result))
+    if exact:  # what is left of the criterion then is rounding
+        found += exact
+    elif result.convergence is not None:
         found += _about_the_end(result.convergence, result.report)
     for message in found:
         warn_user(message, WARNING_CLASSES[message.code])
@@ -210,6 +216,21 @@ def _identification(result: FitResult) -> Iterator[Message]:
         "variances only; how they are divided is arbitrary.",
         "Leave one of these terms out; criterion, fixed effects and predictions stay the same.",
     )
+
+
+def _exact_fit(result: FitResult) -> Iterator[Message]:
+    """Yield what is to be said where the effects fit the response exactly: its criterion falls without end."""
+    xp = result.engine.crossproducts
+    left = result.sigma**2 * result.criterion_type.df(xp.n, xp.p)
+    if left <= EXACT * float(xp.XytWXy[-1, -1]):
+        yield Message(
+            "exact_fit",
+            "warning",
+            f"The fixed and random effects fit the response {result.layout.response_name} exactly: the residual "
+            "variance is zero to rounding, so there is nothing to estimate its ratio to other variances from.",
+            "Is the response the same for all rows of a group, or computed from its predictors? Use one row per group, "
+            "or leave out the random term that explains it all.",
+        )
 
 
 def _about_the_end(certificate: Convergence, report: OptimizerReport) -> Iterator[Message]:

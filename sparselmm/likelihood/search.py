@@ -218,7 +218,11 @@ def choose_optimizer(pls: PenalizedLeastSquares, optimizer: str | Optimizer | No
     """Return the optimizer asked for, or the one that suits the size of the problem, and why."""
     if optimizer is not None:
         return make_optimizer(optimizer), "chosen by the caller"
-    n_par, cost = pls.parameters.n_par, pls.system.flops
+    return suitable_optimizer(pls.parameters.n_par, pls.system.flops)
+
+
+def suitable_optimizer(n_par: int, cost: float) -> tuple[Optimizer, str]:
+    """Return the optimizer for so many parameters and operations per evaluation, and why."""
     if n_par > MANY_PARAMETERS:
         return make_optimizer("newton"), f"{n_par} parameters"
     if cost > EXPENSIVE_FLOPS:

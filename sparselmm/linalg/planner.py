@@ -86,6 +86,8 @@ class Plan:
         Why.
     memory : float or None
         Bytes available, where the system tells.
+    optimizer : str
+        The optimizer that a fit will take, and why; empty where that was not asked.
     """
 
     m: tuple[int, ...]
@@ -94,6 +96,7 @@ class Plan:
     choice: str
     reason: str
     memory: float | None
+    optimizer: str = ""
 
     def __getitem__(self, name: str) -> SystemCost:
         for cost in self.costs:
@@ -131,6 +134,7 @@ class Plan:
         ]
         room = "" if self.memory is None else f"; {self.memory / GIGA:.3g} GB of memory available"
         lines.append(f"choice: {self.choice} ({self.reason}){room}")
+        lines += [f"optimizer: {self.optimizer}"] if self.optimizer else []
         lines.append(f"a fit is expected to take about {self.fit_seconds:.2g} s on one thread")
         return "\n".join(lines)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import sparselmm as slm
 from sparselmm import LinearMixedModel, lmer, load_dataset
 from sparselmm.exceptions import FitInterrupted, NumericalError, ParameterError, SingularFitWarning
 from sparselmm.likelihood.pls import PenalizedLeastSquares
@@ -127,3 +129,20 @@ def test_interrupt_before_the_first_evaluation_says_so():
     assert "criterion" not in str(FitInterrupted(np.array([0.5]), np.inf, 3))
     again = pickle.loads(pickle.dumps(FitInterrupted(np.array([0.5]), 12.0, 3)))
     assert (str(again), again.best_theta, again.n_evaluations) == (text, [0.5], 3)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e6, 1e-9])
+@pytest.mark.parametrize(
+    ("formula", "slope"), [("y ~ x + (1 | g)", 0.0), ("y ~ x + (x | g)", 1.0), ("y ~ x + (1 | g)", None)]
+)
+def test_a_response_that_the_effects_fit_exactly_is_called_that(formula, slope, unit):
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(10), 8), np.tile(np.arange(8.0), 10)
+    slopes = 2.0 if slope is None else slope * rng.normal(size=10)[g]
+    frame = pd.DataFrame({"g": g, "x": x, "y": unit * (rng.normal(size=10)[g] + slopes * x)})
+    with pytest.warns(slm.exceptions.ConvergenceWarning, match="residual variance is zero to rounding") as found:
+        fit = slm.lmer(formula, frame)
+    assert [m.code for m in fit.messages if m.severity == "warning"] == ["exact_fit"]
+    assert not any("another optimizer" in str(w.message) for w in found)
+    noisy = frame.assign(y=frame["y"] + unit * 1e-4 * rng.normal(size=80))
+    assert not any(m.code == "exact_fit" for m in slm.lmer(formula, noisy).messages)

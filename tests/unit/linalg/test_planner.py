@@ -223,6 +223,7 @@ def test_plan_of_a_model_prints_every_number():
         assert f"{plan.memory / 1e9:.3g} GB of memory available" in text
     assert f"about {plan.fit_seconds:.2g} s" in text
     assert plan[plan.choice] is plan.chosen
+    assert "optimizer: bobyqa+newton (few parameters, cheap evaluations)" in text
     with pytest.raises(KeyError):
         plan["umfpack"]
 
@@ -318,3 +319,17 @@ def test_patience_decides_between_exact_and_approximate(monkeypatch):
     plan = make_plan(gram, first, available=lambda: 1e15)
     assert plan.choice == "iterative"
     assert "with a stated error" in plan.reason
+
+
+@pytest.mark.parametrize(
+    ("formula", "data"),
+    [
+        ("Reaction ~ Days + (Days | Subject)", "sleepstudy"),
+        ("y ~ service + (1 | s) + (1 | d) + (1 | dept)", "insteval"),
+        ("strength ~ 1 + (1 | batch/cask)", "pastes"),
+    ],
+)
+def test_the_plan_names_the_optimizer_that_runs(formula, data):
+    model = LinearMixedModel.from_formula(formula, load_dataset(data))
+    report = model.fit().optimizer_report
+    assert model.plan().optimizer.split(" (")[0] == report.name
