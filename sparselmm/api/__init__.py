@@ -3,11 +3,13 @@
 from sparselmm.api.after import covariances_by_set
 from sparselmm.api.diagnostics import diagnose
 from sparselmm.api.fit import MixedModelFit
+from sparselmm.api.inference import QUICK_SECONDS, trace_seconds
 from sparselmm.api.model import LinearMixedModel, fit_many, lmer
 from sparselmm.api.simulation import simulate
 from sparselmm.api.stored import FittedModel, load
 from sparselmm.data import patsy
 from sparselmm.data.encoding.variables import Variables
+from sparselmm.data.rows import GroupedTerm
 from sparselmm.data.tables.columns import Factor, list_some, to_grouping
 from sparselmm.data.tables.foreign import as_series, is_column
 from sparselmm.data.tables.frame import Frame, as_frame
@@ -16,9 +18,11 @@ from sparselmm.inference.fixed.hypotheses import by_name
 from sparselmm.optimize import Optimizer
 
 __all__ = [
+    "QUICK_SECONDS",
     "Factor",
     "FittedModel",
     "Frame",
+    "GroupedTerm",
     "LinearMixedModel",
     "MixedModelFit",
     "Optimizer",
@@ -37,4 +41,5 @@ __all__ = [
     "patsy",
     "simulate",
     "to_grouping",
+    "trace_seconds",
 ]

@@ -353,13 +353,18 @@ class Inference(Refitting):
         return emmeans_tables(method, found, names, groups, contrasts, adjust, level, averaged)
 
 
+def trace_seconds(fit: Inference) -> float:
+    """Return roughly how long the second derivatives take, on which standard errors of variances and tests rest."""
+    with fit.problem.engine.locked() as pls:
+        return pls.system.trace_seconds()
+
+
 def summary_table(fit: Inference, ddf: str) -> tuple[pd.DataFrame | None, str]:
     """Return the coefficient table for a summary, or None and the reason why there is none."""
     if fit.result.p == 0:
         return None, ""
     if ddf == "auto":
-        with fit.problem.engine.locked() as pls:
-            seconds = pls.system.trace_seconds()
+        seconds = trace_seconds(fit)
         if seconds > QUICK_SECONDS:
             return None, f'Satterthwaite tests would take about {seconds:.0f} s: ask for them with ddf="satterthwaite".'
         ddf = DEFAULT

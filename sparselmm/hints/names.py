@@ -42,9 +42,9 @@ def result_hint(name: str, fit: type) -> str:
     """Return the text of the error for an unknown attribute of statsmodels' kind of result, given the class of a fit.
 
     >>> class Fit:
-    ...     df_resid = None
-    >>> result_hint("df_resid", Fit)
-    "MixedLMResults has no attribute 'df_resid'; there is lmm.df_resid"
+    ...     icc = None
+    >>> result_hint("icc", Fit)
+    "MixedLMResults has no attribute 'icc'; there is lmm.icc"
     """
     text = f"MixedLMResults has no attribute {name!r}"
     if name in RESULT_NAMES:

@@ -71,6 +71,9 @@ PACKAGE_NAMES = {
 
 #: Names of statsmodels' results, and where their content is.
 RESULT_NAMES = {
+    "t_test_pairwise": "lmm.emmeans('f', contrasts='pairwise') for a factor f",
+    "score": "converged, which exact derivatives certify",
+    "hessian": "cov_params(), from the inverse of the second derivatives",
     "wald_test_terms": "lmm.anova()",
     "get_prediction": "lmm.predict(data, se=True)",
     "mle_retvals": "lmm.optimizer_report",
@@ -81,8 +84,9 @@ RESULT_NAMES = {
 #: Names of statsmodels' models, and where their content is.
 MODEL_NAMES = {
     "data": "the table given is model.lmm.source.data; names are in endog_names and exog_names",
-    "exog_re": "the matrix of each random term is Z of model.lmm.problem.rows.terms",
-    "exog_vc": "the matrix of each random term is Z of model.lmm.problem.rows.terms",
+    "score": "the fit is checked by exact derivatives already: model.fit().converged says that they are zero",
+    "hessian": "write model.fit().cov_params(), from the inverse of the second derivatives",
+    "fit_regularized": "penalties are not supported; for fewer effects compare fits, slm.anova(r0.lmm, r1.lmm)",
     "loglike": "write model.lmm.at(theta).llf, or llf of the fit",
 }
 
@@ -149,7 +153,6 @@ _LMER = {
 }
 _MIXEDLM = {
     "subset": _SUBSET,
-    "use_sparse": "matrices are always sparse; leave it out",
     "reml": "it belongs to fit: slm.mixedlm(...).fit(reml=False)",
     "REML": "it belongs to fit: slm.mixedlm(...).fit(reml=False)",
     "family": _LMER["family"],

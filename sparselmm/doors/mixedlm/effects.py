@@ -43,6 +43,39 @@ class GroupEffects:
         return {label: pd.DataFrame(V, names, names) for label, V, names in groups}
 
 
+@dataclass(frozen=True)
+class Components:
+    """Variance components as `MixedLM` takes them, in the way of statsmodels' ``VCSpec``.
+
+    Attributes
+    ----------
+    names : list of str
+        The components, sorted.
+    colnames : list of lists of lists of str
+        For each component and group the names of the columns.
+    mats : list of lists of (n_g, c_g) arrays
+        For each component and group the matrix.
+    """
+
+    names: list[str]
+    colnames: list[list[list[str]]]
+    mats: list[list[FloatArray]]
+
+
+def components(t: Translation) -> Components:
+    """Return the matrices of the variance components; rows stand in the order of the data within each group."""
+    count = len(t.group_labels)
+    rows = [np.flatnonzero(t.group_codes == g) for g in range(count)] if t.vcs else []
+    mats, colnames = [], []
+    for member in t.vcs:
+        Z = t.lmm.problem.observed("matrices").terms[member.term].to_sparse()
+        of = np.repeat(member.groups, Z.shape[1] // max(len(member.groups), 1))
+        columns = [np.flatnonzero(of == g) for g in range(count)]
+        mats.append([Z[at][:, own].toarray() for at, own in zip(rows, columns)])
+        colnames.append([[member.names[i] for i in own] for own in columns])
+    return Components(list(t.vc_names), colnames, mats)
+
+
 def product_by_name(exog: Any, params: pd.Series[float]) -> pd.Series[float] | FloatArray:
     """Return a matrix (n, k_fe) times the fixed effects; columns of a DataFrame go by their names.
 

@@ -16,6 +16,7 @@ from sparselmm.doors.mixedlm.translation import Translation
 from sparselmm.exceptions import ParameterError
 from sparselmm.hints.refusal import Hinted
 
+CONSTANT = 1e-8  # how far a combination of columns may be from one everywhere
 ROUNDING = 1e-12  # standard errors below this, in units of the estimates' scale, are those of a zero variance
 
 
@@ -98,6 +99,30 @@ class MixedLMEstimates(Hinted, hints="MixedLMResults"):
     def k_fe(self) -> int:
         """Number of fixed effects."""
         return len(self.fe_params)
+
+    @property
+    def df_resid(self) -> int:
+        """n - p, rows less fixed effects, as there; ``lmm.df_resid`` counts the variances, as lme4."""
+        return self.nobs - self.k_fe
+
+    @property
+    def df_modelwc(self) -> int:
+        """Number of `params`."""
+        return len(self.param_names)
+
+    @cached_property
+    def k_constant(self) -> int:
+        """1 where the fixed effects hold a constant, as a column or a sum of columns, else 0."""
+        X = self.model.exog
+        if not X.shape[1]:
+            return 0
+        rest = 1.0 - X @ np.linalg.lstsq(X, np.ones(len(X)), rcond=None)[0]
+        return int(np.abs(rest).max() < CONSTANT)
+
+    @property
+    def use_t(self) -> bool:
+        """False: `tvalues` and `pvalues` are of the normal distribution."""
+        return False
 
     @property
     def k_re(self) -> int:

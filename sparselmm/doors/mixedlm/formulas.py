@@ -102,6 +102,7 @@ def _with_groups(data: Any, groups: Any) -> _Groups:
         if groups not in frame:
             raise DataError(f"groups={groups!r} is not a column of the data; {frame.suggestion(groups)}")
         return _Groups(data, frame, groups, groups, True)
+    _refuse_names(groups, frame)
     check_length(groups, len(frame), "groups")
     check_order(groups, frame.index, "groups")
     name = getattr(groups, "name", None)
@@ -114,6 +115,22 @@ def _with_groups(data: Any, groups: Any) -> _Groups:
     else:
         table = {**{other: frame.series(other) for other in frame.names}, name: column}
     return _Groups(table, as_frame(table), name, "Group", False)
+
+
+def _refuse_names(groups: Any, frame: Frame) -> None:
+    """Refuse a list with names of columns, which is neither a column nor one label per row."""
+    if not isinstance(groups, list | tuple) or len(groups) == len(frame) or not len(groups):
+        return
+    if not all(isinstance(name, str) and name in frame for name in groups):
+        return
+    if len(groups) == 1:
+        raise ParameterError(f"groups={groups!r} is a list: write groups={groups[0]!r}, the name alone")
+    outer, inner = groups[:2]
+    raise ParameterError(
+        f"groups={groups!r} names {len(groups)} columns and one can be the groups: write groups={outer!r}, "
+        f"re_formula='1' and vc_formula={{{inner!r}: '0 + C({inner})'}} for {inner} within {outer}, "
+        f"or slm.lmer with (1 | {outer}) + (1 | {inner}) where they are crossed"
+    )
 
 
 def _same_groups(groups: pd.Series, frame: Frame, name: str) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sparselmm.api import by_name
+from sparselmm.doors.mixedlm.contrasts import JointTest, TTests
 from sparselmm.doors.mixedlm.estimates import MixedLMEstimates
 from sparselmm.exceptions import ParameterError
 
@@ -18,10 +18,10 @@ class HypothesisTests(MixedLMEstimates):
 
     A hypothesis is a text, a matrix R (rows for Rβ = 0), a Series or DataFrame labelled by parameters, or a
     tuple (R, q) for Rβ = q. Columns for the variances may be there and must be zero. The results are data
-    frames.
+    frames that have statsmodels' names too: ``pvalue``, ``tvalue``, ``fvalue``, ``conf_int()``.
     """
 
-    def t_test(self, r_matrix: Any, *, use_t: bool | None = None, ddf: str | None = None) -> pd.DataFrame:
+    def t_test(self, r_matrix: Any, *, use_t: bool | None = None, ddf: str | None = None) -> TTests:
         """Test linear combinations of fixed effects one by one, by default by the normal distribution.
 
         Parameters
@@ -33,11 +33,11 @@ class HypothesisTests(MixedLMEstimates):
         ddf : str, optional
             Degrees of freedom as in `MixedModelFit.t_test`, in place of ``use_t``.
         """
-        return self.lmm.t_test(*self._hypothesis(r_matrix), ddf=_method(use_t, ddf, "normal"))
+        return TTests(self.lmm.t_test(*self._hypothesis(r_matrix), ddf=_method(use_t, ddf, "normal")))
 
     def wald_test(
         self, r_matrix: Any, *, use_f: bool | None = None, scalar: bool = True, ddf: str | None = None
-    ) -> pd.DataFrame:
+    ) -> JointTest:
         """Test linear combinations of fixed effects jointly, by default by χ².
 
         Parameters
@@ -53,10 +53,10 @@ class HypothesisTests(MixedLMEstimates):
         """
         method = _method(use_f, ddf, "normal")
         if method == "normal":
-            return self.lmm.wald_test(*self._hypothesis(r_matrix))
-        return self.lmm.f_test(*self._hypothesis(r_matrix), ddf=method)
+            return JointTest(self.lmm.wald_test(*self._hypothesis(r_matrix)))
+        return JointTest(self.lmm.f_test(*self._hypothesis(r_matrix), ddf=method))
 
-    def f_test(self, r_matrix: Any, *, ddf: str = "residual") -> pd.DataFrame:
+    def f_test(self, r_matrix: Any, *, ddf: str = "residual") -> JointTest:
         """Test linear combinations of fixed effects jointly by F, by default with n - p degrees of freedom.
 
         With few groups that is too many: ``ddf="satterthwaite"`` and ``"kenward-roger"`` count the groups.
@@ -68,7 +68,7 @@ class HypothesisTests(MixedLMEstimates):
         ddf : str
             Degrees of freedom as in `MixedModelFit.f_test`.
         """
-        return self.lmm.f_test(*self._hypothesis(r_matrix), ddf=ddf)
+        return JointTest(self.lmm.f_test(*self._hypothesis(r_matrix), ddf=ddf))
 
     def _hypothesis(self, given: Any) -> tuple[Any, Any]:
         """Return a matrix (or the text) and the right-hand sides, without the columns of the variances."""

@@ -38,6 +38,8 @@ class MixedLM(StatedModel):
         between groups. statsmodels' ``VCSpec`` works too.
     missing : {"drop", "none"}
         Rows with missing values are left out, or refused.
+    use_sparse : bool, optional
+        Ignored with a warning: matrices are always sparse.
 
     Examples
     --------
@@ -58,7 +60,9 @@ class MixedLM(StatedModel):
         exog_vc: Any = None,
         *,
         missing: str = "drop",
+        use_sparse: bool | None = None,
     ) -> None:
+        _ignore_sparse(use_sparse)
         super().__init__(translate_arrays(endog, exog, groups, exog_re, exog_vc, missing))
 
     @classmethod
@@ -72,8 +76,10 @@ class MixedLM(StatedModel):
         vc_formula: Mapping[str, str] | None = None,
         missing: str = "drop",
         context: Mapping[str, Any] | None = None,
+        use_sparse: bool | None = None,
     ) -> MixedLM:
         """Return the model of formulas; see `mixedlm`."""
+        _ignore_sparse(use_sparse)
         refuse_file_name(data)
         model = cls.__new__(cls)
         StatedModel.__init__(model, translate_formula(formula, data, groups, re_formula, vc_formula, missing, context))
@@ -133,6 +139,7 @@ def mixedlm(
     vc_formula: Mapping[str, str] | None = None,
     missing: str = "drop",
     context: Mapping[str, Any] | None = None,
+    use_sparse: bool | None = None,
 ) -> MixedLM:
     """Return a mixed model given by statsmodels' formulas; fit it with ``.fit()``.
 
@@ -154,6 +161,8 @@ def mixedlm(
         Rows with missing values are left out, or refused.
     context : dict, optional
         Names and functions that the formulas may use besides the columns.
+    use_sparse : bool, optional
+        Ignored with a warning: matrices are always sparse.
 
     Returns
     -------
@@ -184,4 +193,10 @@ def mixedlm(
         vc_formula=vc_formula,
         missing=missing,
         context=context,
+        use_sparse=use_sparse,
     )
+
+
+def _ignore_sparse(given: bool | None) -> None:
+    if given is not None:
+        warn_user("use_sparse= is ignored here: matrices are always sparse", DataWarning)

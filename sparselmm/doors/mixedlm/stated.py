@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sparselmm._typing import FloatArray
-from sparselmm.api import LinearMixedModel
+from sparselmm.api import GroupedTerm, LinearMixedModel
+from sparselmm.doors.mixedlm.effects import Components, components
 from sparselmm.doors.mixedlm.translation import Translation
 from sparselmm.hints.refusal import Hinted
 
@@ -36,6 +39,20 @@ class StatedModel(Hinted, hints="MixedLM"):
     def exog(self) -> FloatArray:
         """Fixed-effects matrix, (n, k_fe)."""
         return self.lmm.problem.observed("matrices").X
+
+    @property
+    def exog_re(self) -> FloatArray | None:
+        """Matrix of the correlated random effects, (n, k_re); None without any."""
+        re = self._translation.re
+        if re is None:
+            return None
+        term = self.lmm.problem.observed("matrices").terms[re.term]
+        return np.array(term.Z) if isinstance(term, GroupedTerm) else term.to_sparse().toarray()
+
+    @property
+    def exog_vc(self) -> Components:
+        """Matrices of the variance components, by group."""
+        return components(self._translation)
 
     @property
     def groups(self) -> Any:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from sparselmm.api import QUICK_SECONDS, trace_seconds
 from sparselmm.doors.mixedlm.estimates import MixedLMEstimates
 from sparselmm.exceptions import ParameterError
 from sparselmm.report.latex import escape_latex
 
-MANY_EFFECTS = 3000  # random effects beyond which standard errors of variances are not worth the wait in a summary
 TITLE = "Mixed Linear Model Regression Results"
 
 
@@ -152,18 +152,19 @@ def summarize(result: MixedLMEstimates, alpha: float, labels: Labels | None = No
     notes = [str(message) for message in result.lmm.messages if message.severity != "info"]
     if result.lmer_formula is not None:
         notes.insert(0, f"lmer formula: {result.lmer_formula}")
-    if result.lmm.problem.layout.q > MANY_EFFECTS:
-        notes.append("Standard errors of the variances take long with so many random effects; bse_re has them.")
-    table = _estimates(result, alpha).set_axis(labels.rows(result), axis=0)
+    seconds = trace_seconds(result.lmm)
+    if seconds > QUICK_SECONDS:
+        notes.append(f"Standard errors of the variances would take about {seconds:.0f} s; bse_re has them.")
+    table = _estimates(result, alpha, seconds <= QUICK_SECONDS).set_axis(labels.rows(result), axis=0)
     return MixedLMSummary(info, table, tuple(notes), labels.title or TITLE)
 
 
-def _estimates(result: MixedLMEstimates, alpha: float) -> pd.DataFrame:
+def _estimates(result: MixedLMEstimates, alpha: float, errors: bool) -> pd.DataFrame:
     p = result.k_fe
     values = np.full((len(result.param_names), 6), np.nan)
     values[:p, 0], values[p:, 0] = result.fe_params, result.params.to_numpy()[p:] * result.scale
     values[:p, 1] = result.bse_fe
-    if result.lmm.problem.layout.q <= MANY_EFFECTS:
+    if errors:
         values[p:, 1] = result.bse_re
     values[:p, 2] = values[:p, 0] / values[:p, 1]
     values[:p, 3] = 2.0 * ndtr(-np.abs(values[:p, 2]))

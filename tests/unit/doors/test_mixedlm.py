@@ -279,7 +279,11 @@ def test_conditional_covariances_are_those_of_the_dense_formula(schools, cells, 
 
 def test_names_of_statsmodels_that_are_elsewhere():
     result = slm.mixedlm("Yield ~ 1", slm.load_dataset("dyestuff"), groups="Batch").fit()
-    for name, place in [("df_resid", "lmm.df_resid"), ("get_prediction", "lmm.predict"), ("plot", "lmm.plot")]:
+    for name, place in [
+        ("t_test_pairwise", "lmm.emmeans"),
+        ("get_prediction", "lmm.predict"),
+        ("plot", "lmm.plot"),
+    ]:
         with pytest.raises(AttributeError, match=f"there is {place}"):
             getattr(result, name)
     with pytest.raises(AttributeError, match=r"no attribute 'zzz'$"):
@@ -494,3 +498,49 @@ def test_columns_of_a_component_need_names_of_their_own():
     groups, two = np.repeat([0, 1], 6), pd.DataFrame(np.eye(6)[:, :2], columns=["a", "a"])
     with pytest.raises(exceptions.DataError, match=r"component 'v' has two columns called 'a' in the group 0"):
         slm.MixedLM(np.arange(n) % 5.0, np.ones((n, 1)), groups, exog_vc={"v": {0: two, 1: two}})
+
+
+def test_the_numbers_of_tests_have_statsmodels_names(schools):
+    r = slm.mixedlm("y ~ x + z", schools, groups="school").fit()
+    t, f, wald = r.t_test(np.eye(3)[1:]), r.f_test("x, z"), r.wald_test("x, z")
+    np.testing.assert_allclose(t.effect, r.fe_params.iloc[1:])
+    np.testing.assert_allclose(t.sd, r.bse_fe.iloc[1:])
+    np.testing.assert_allclose(t.tvalue, t.effect / t.sd)
+    np.testing.assert_allclose(t.conf_int(0.1), r.conf_int(0.1).iloc[1:3])
+    assert list(t.summary_frame()) == ["coef", "std err", "z", "P>|z|", "Conf. Int. Low", "Conf. Int. Upp."]
+    assert r.t_test("x", use_t=True).df_denom == f.df_denom == r.df_resid == len(schools) - 3
+    assert (f.df_num, f.fvalue) == (2, pytest.approx(wald.statistic / 2))
+    assert "F test" in f.summary()
+    with pytest.raises(AttributeError, match="write statistic"):
+        _ = wald.fvalue
+
+
+def test_matrices_of_a_model_state_it_anew(schools):
+    vcf = {"room": "0 + C(room)", "slope": "0 + C(room):x"}
+    model = slm.mixedlm("y ~ x", schools, groups="school", re_formula="1 + z", vc_formula=vcf)
+    again = slm.MixedLM(model.endog, model.exog, model.groups, model.exog_re, model.exog_vc)
+    assert again.fit().llf == pytest.approx(model.fit().llf, abs=1e-8)
+    assert model.exog_re.shape == (len(schools), 2)
+    only = slm.mixedlm("y ~ x", schools, groups="school", vc_formula=vcf).exog_re
+    assert only is None
+
+
+def test_groups_by_a_list_of_names_and_use_sparse(schools):
+    with pytest.raises(exceptions.ParameterError, match="write groups='school', the name alone"):
+        slm.mixedlm("y ~ x", schools, groups=["school"])
+    with pytest.raises(exceptions.ParameterError, match=r"vc_formula=\{'room': '0 \+ C\(room\)'\}"):
+        slm.mixedlm("y ~ x", schools, groups=["school", "room"])
+    for make in (slm.mixedlm, slm.MixedLM.from_formula):
+        with pytest.warns(exceptions.DataWarning, match="always sparse"):
+            make("y ~ x", schools, groups="school", use_sparse=True)
+    with pytest.warns(exceptions.DataWarning, match="always sparse"):
+        slm.MixedLM(schools["y"], schools[["x"]], schools["school"], use_sparse=False)
+
+
+def test_the_column_of_standard_errors_goes_by_what_it_costs():
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(4000), 3)
+    data = pd.DataFrame({"g": groups, "y": rng.normal(size=4000)[groups] + rng.normal(size=12000)})
+    result = slm.mixedlm("y ~ 1", data, groups="g").fit()
+    assert result.summary().table.loc["g Var", "Std.Err."] == f"{result.bse_re['g Var']:.3f}"
+    assert "take" not in str(result.summary())

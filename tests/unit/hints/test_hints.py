@@ -63,7 +63,6 @@ def test_unknown_names_of_the_package_have_no_hint():
         (slm.lmer, {"family": "binomial"}, "only Gaussian responses"),
         (slm.lmer, {"weight": "w"}, "did you mean weights=?"),
         (slm.lmer, {"zzz": 1}, "there are formula, data, reml,"),
-        (slm.mixedlm, {"use_sparse": True}, "always sparse"),
         (slm.mixedlm, {"reml": False}, r"\.fit\(reml=False\)"),
     ],
 )
