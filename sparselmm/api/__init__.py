@@ -5,7 +5,7 @@ from sparselmm.api.diagnostics import diagnose
 from sparselmm.api.fit import MixedModelFit
 from sparselmm.api.inference import QUICK_SECONDS, trace_seconds
 from sparselmm.api.model import LinearMixedModel, fit_many, lmer
-from sparselmm.api.simulation import simulate
+from sparselmm.api.resampling import simulate
 from sparselmm.api.stored import FittedModel, load
 from sparselmm.data import patsy
 from sparselmm.data.encoding.variables import Variables

@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from sparselmm.api.after import AfterFit
-from sparselmm.api.inference import Inference
+from sparselmm.api.means import Means
 from sparselmm.inference.fixed.methods import DEFAULT
 from sparselmm.inference.tidy import (
     augment_rows,
@@ -29,7 +29,7 @@ from sparselmm.inference.variance.shares import (
 from sparselmm.inference.variance.table import scaled_covariance, variance_table
 
 
-class Components(AfterFit, Inference):
+class Components(AfterFit, Means):
     """Mixin of `MixedModelFit`."""
 
     @cached_property

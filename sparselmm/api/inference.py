@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -23,8 +23,6 @@ from sparselmm.inference.fixed.hypotheses import Hypothesis, LinearHypothesis, r
 from sparselmm.inference.fixed.methods import DEFAULT, METHODS, method_key
 from sparselmm.inference.fixed.tables import f_table, t_table
 from sparselmm.inference.fixed.wald import TestMethod
-from sparselmm.inference.means.emmeans import ContrastKind, axes, marginal_means, variables
-from sparselmm.inference.means.tables import EMMeans, emmeans_tables
 from sparselmm.inference.profile.intervals import profile_conf_int
 from sparselmm.likelihood.result import FitResult
 
@@ -289,68 +287,6 @@ class Inference(Refitting):
         {'LRT': 0.6577, 'Pr(>Chisq)': 0.4174, 'Pr(>Chisq) mixture': 0.2087}
         """
         return ranova_lrt(self)
-
-    def emmeans(
-        self,
-        specs: str | Sequence[str],
-        by: str | Sequence[str] | None = None,
-        at: Mapping[str, Any] | None = None,
-        contrasts: ContrastKind | None = None,
-        adjust: str = "tukey",
-        ddf: str = DEFAULT,
-        level: float = 0.95,
-    ) -> EMMeans:
-        """Return estimated marginal means, as R's emmeans.
-
-        Parameters
-        ----------
-        specs : str or sequence of str
-            Variables whose combinations get a mean.
-        by : str or sequence of str, optional
-            Variables whose combinations are treated one by one.
-        at : mapping, optional
-            Values of variables in place of all levels or of the mean.
-        contrasts : str or mapping, optional
-            ``"pairwise"``, ``"revpairwise"``, ``"trt.vs.ctrl"``, ``"consec"``, ``"eff"``, or
-            coefficients by name: ``{"b - a": [-1, 1, 0]}`` or ``{"b - a": {"b": 1, "a": -1}}``.
-        adjust : {"tukey", "holm", "bonferroni", "sidak", "fdr", "none"}
-            For contrasts, within each combination of ``by``; ``"tukey"`` means ``"sidak"`` for
-            contrasts that are not pairwise.
-        ddf, level
-            As for `coef_table`.
-
-        Returns
-        -------
-        EMMeans
-            With the data frames ``means`` and ``contrasts``.
-
-        Notes
-        -----
-        The grid crosses all levels of the factors, equally weighted, with the means of the covariates; a
-        covariate with two values counts as a factor. Means are on the scale of the left side of the
-        formula.
-
-        Examples
-        --------
-        >>> import sparselmm as slm
-        >>> fit = slm.lmer("score ~ Machine + (1 | Worker) + (1 | Worker:Machine)", slm.load_dataset("machines"))
-        >>> fit.emmeans("Machine").means[["Machine", "emmean", "df"]].round(2)
-          Machine  emmean    df
-        0       A   52.36  8.52
-        1       B   60.32  8.52
-        2       C   66.27  8.52
-        """
-        encoding = self.source.encoding
-        if encoding is None:
-            raise ParameterError("a model made from arrays has no variables to average over; use t_test")
-        method = self._method(ddf)
-        names, groups = variables(specs), variables(by)
-        known = self.row_facts.averages
-        if known is None:
-            raise RowsNeededError(f"marginal means need the levels and means of the data: {GIVE_BACK}")
-        found = marginal_means(encoding, known, names, groups, at)
-        averaged = [a.name for a in axes(known.variables, at) if len(a.levels) > 1 and a.name not in (*names, *groups)]
-        return emmeans_tables(method, found, names, groups, contrasts, adjust, level, averaged)
 
 
 def trace_seconds(fit: Inference) -> float:

@@ -53,7 +53,6 @@ FIT_ADVICE = {
     "refitML": "write fit.refit(reml=False)",
     "qqnorm": "fit.plot.qq() draws it",
     "step": "fit.drop1() and fit.ranova() test each term that can go, fit.update('. ~ . - x') fits without it",
-    "emtrends": "slopes are coefficients and their sums: fit.t_test('x + x:f[T.b]')",
     "allFit": "fit again with each optimizer=, fit.converged says by exact derivatives whether one is right",
     "sigma2": "it is fit.scale, the square of fit.sigma",
 }
@@ -213,11 +212,18 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
     },
     "fit.drop1": {"scope": "every term that can go is tested"},
     "fit.emmeans": {
-        "type": "means are on the scale of the left side of the formula; transform their table yourself",
+        "trend": "write fit.emtrends(specs, 'x')",
+        "tran": "write type='response'",
         "mode": _DDF,
         "method": "write contrasts='pairwise'",
         "infer": "intervals are always there, tests with contrasts=",
         "cov_reduce": "at={'x': value} sets covariates",
+    },
+    "fit.emtrends": {
+        "variable": "write var=",
+        "mode": _DDF,
+        "method": "write contrasts='pairwise'",
+        "max_degree": "slopes only; contrasts='poly' compares means",
     },
     "fit.evaluate": {"par": "write theta="},
     "fit.f_test": _TESTS,

@@ -17,7 +17,7 @@ from sparselmm.data.source import ModelSource
 from sparselmm.exceptions import ParameterError
 from sparselmm.inference.fixed.anova import type3_factors
 from sparselmm.inference.fixed.terms import raw_rows, upper_factor
-from sparselmm.inference.means.emmeans import Averages, averages
+from sparselmm.inference.means.grid import Averages, averages
 from sparselmm.inference.variance.shares import VarianceMoments, variance_moments
 from sparselmm.likelihood.result import FitResult
 

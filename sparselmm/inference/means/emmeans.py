@@ -1,14 +1,15 @@
-"""Estimated marginal means: predictions of the fixed part on a grid, averaged with equal weights.
+"""Estimated marginal means and slopes: predictions of the fixed part on a grid, averaged.
 
 The reference grid has all levels of the factors of the fixed part and the means of its covariates
 (Searle, Speed and Milliken 1980, Am. Stat. 34, 216-221; Lenth's R package emmeans). A mean is l'β with l
-the average of rows of X over the grid, so its standard error and degrees of freedom follow as for any l.
+the average of rows of X over the grid, so its standard error and degrees of freedom follow as for any l; a
+slope is l'β with l the average of their derivatives by a covariate.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,86 +18,49 @@ import pandas as pd
 
 from sparselmm._typing import BoolArray, FloatArray, IntArray
 from sparselmm.data.encoding.encoding import EncodingSpec
-from sparselmm.data.tables.columns import Factor, list_some, only_levels_hold, to_column, to_grouping
+from sparselmm.data.tables.columns import list_some
 from sparselmm.exceptions import ParameterError
 from sparselmm.formula.grammar import parse_expression
 from sparselmm.formula.nodes import names
-from sparselmm.inference.fixed.terms import distinct_chunks, upper_factor
-from sparselmm.inference.sizes import MAX_CELLS
+from sparselmm.inference.means.grid import Averages, Axis, Grid, as_covariate, axes, make_grid
+from sparselmm.inference.means.weights import (
+    COMPLETE,
+    Nesting,
+    cell_weights,
+    check_weights,
+    find_nesting,
+    given_nesting,
+    occurs,
+)
 
 ESTIMABLE_TOL = 1e-7  # of singular values and lengths, relative: between rounding and what data can show
+STEP = 1e-3  # of the range of a covariate: far above rounding; the formula is exact for polynomials of degree four
+DERIVATIVE = {-2: 1.0 / 12.0, -1: -8.0 / 12.0, 1: 8.0 / 12.0, 2: -1.0 / 12.0}
 
-#: A name of contrasts, or coefficients by name: in the order of the means, or by their labels.
-ContrastKind = str | Mapping[str, Sequence[float] | Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One variable of the reference grid.
-
-    Attributes
-    ----------
-    name : str
-        Column of the data.
-    levels : list
-        Levels of a factor; the mean of a covariate.
-    factor : bool
-        Whether the grid averages over it with equal weights.
-    dtype : object
-        What new data of this variable must look like.
-    """
-
-    name: str
-    levels: list[Any]
-    factor: bool
-    dtype: Any
+NestingGiven = str | Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Variable:
-    """What the grid needs to know of one variable of the fixed part.
+class MeansRequest:
+    """Which means are asked for.
 
     Attributes
     ----------
-    levels : list
-        Levels of a factor; values of numbers used as a factor and of covariates with two values; else empty.
-    mean : float or None
-        Mean of a covariate; None for a factor.
-    dtype : object
-        What new data of this variable must look like.
-    coded : bool
-        Whether the formula makes a factor of it.
-    exact : list or None
-        The levels as they are, where numbers would not hold them.
+    specs, by : list of str
+        Variables whose combinations get a mean, and those whose combinations are treated one by one.
+    at : mapping or None
+        Values in place of all levels or of the mean.
+    nesting : str, mapping or None
+        Factors within others; None to find them in the data.
+    weights : str
+        How cells that are averaged count.
     """
 
-    levels: list[Any]
-    mean: float | None
-    dtype: Any
-    coded: bool
-    exact: list[Any] | None = None
-
-
-@dataclass(frozen=True)
-class Averages:
-    """What marginal means need of the rows.
-
-    Attributes
-    ----------
-    variables : dict
-        By name.
-    offset : float
-        Mean of all offsets.
-    formula_offset : float
-        Mean of those of the formula.
-    spanned : (r, P) array or None
-        Triangular factor of all columns of the fixed part, where some were dropped.
-    """
-
-    variables: dict[str, Variable]
-    offset: float
-    formula_offset: float
-    spanned: FloatArray | None
+    specs: list[str]
+    by: list[str]
+    at: Mapping[str, Any] | None = None
+    nesting: NestingGiven | None = None
+    weights: str = "equal"
 
 
 @dataclass(frozen=True)
@@ -113,16 +77,33 @@ class MarginalMeans:
         Known parts of the means.
     groups : (r,) int array
         Which combination of the ``by`` variables a row belongs to.
+    specs, by : list of str
+        The variables, with those in which nested ones lie.
+    estimate : str
+        Name of what is estimated.
+    notes : tuple of str
+        What was averaged, and how.
     """
 
     cells: pd.DataFrame
     L: FloatArray
     offset: FloatArray
     groups: IntArray
+    specs: list[str]
+    by: list[str]
+    estimate: str
+    notes: tuple[str, ...]
 
 
-def variables(given: str | Sequence[str] | None) -> list[str]:
-    """Return the names asked for, without backticks.
+def variables(given: str | Sequence[str] | None, known: Collection[str] = ()) -> list[str]:
+    """Return the names asked for, without backticks; ``"a:b"`` and ``"a*b"`` are two, ``"1"`` is none.
+
+    Parameters
+    ----------
+    given : str, sequence of str or None
+        As the user wrote them.
+    known : collection of str
+        Names that are taken as they are.
 
     Raises
     ------
@@ -131,14 +112,19 @@ def variables(given: str | Sequence[str] | None) -> list[str]:
 
     Examples
     --------
-    >>> variables("`Condition (2)`")
-    ['Condition (2)']
+    >>> variables(["`Condition (2)`", "recipe:temp"])
+    ['Condition (2)', 'recipe', 'temp']
     """
-    listed = [] if given is None else [given] if isinstance(given, str) else [str(name) for name in given]
-    for name in listed:
+    out: list[str] = []
+    for name in [] if given is None else [given] if isinstance(given, str) else map(str, given):
+        if name in known or re.fullmatch("`[^`]+`", name):
+            out.append(name if name in known else name[1:-1])
+            continue
         if "~" in name and "`" not in name:
             raise ParameterError(f"emmeans takes names, not a formula: write {_call(name)}")
-    return [name[1:-1] if len(name) > 2 and name[0] == name[-1] == "`" else name for name in listed]
+        parts = [part.strip() for part in re.split(r"[:*](?=(?:[^`]*`[^`]*`)*[^`]*$)", name)]
+        out += [part.strip("`") for part in parts if part != "1"]
+    return out
 
 
 def _call(formula: str) -> str:
@@ -150,89 +136,72 @@ def _call(formula: str) -> str:
     return f"fit.emmeans({shown[0]}{by}{f', contrasts={left!r}' if left else ''})"
 
 
-def averages(encoding: EncodingSpec, raw: pd.DataFrame, offset: float) -> Averages:
-    """Return the levels and means of the variables.
+# --- the cells of the means, and what each cell of the grid counts in them ---------------------------------
 
-    Parameters
-    ----------
-    encoding : EncodingSpec
-        The model.
-    raw : DataFrame
-        The columns of the fixed part on the rows used.
-    offset : float
-        Mean of all offsets over the rows.
+
+@dataclass(frozen=True)
+class _Layout:
+    """The grid, the weight of each of its cells, the variables of the means, and which means there are.
+
+    ``variable`` is the one whose slope is asked for, empty for means.
     """
-    coded = {
-        name
-        for block in (b for term in encoding.fixed.terms for b in term)
-        if block.levels is not None
-        for name in names(parse_expression(block.variable))
-    }
-    variables = {name: _variable(name, raw[name], name in coded) for name in raw.columns}
-    on_rows, spanned = encoding.apply_offset(raw), None
-    if encoding.dropped_columns:
-        full = replace(encoding, kept=tuple(range(len(encoding.fixed.columns))))
-        spanned = np.zeros((0, len(full.kept)))
-        for chunk in distinct_chunks(raw):
-            spanned = upper_factor(np.vstack([spanned, full.apply_fixed(chunk)]))
-    return Averages(variables, offset, 0.0 if on_rows is None else float(np.mean(on_rows)), spanned)
+
+    grid: Grid
+    weights: FloatArray
+    specs: list[str]
+    by: list[str]
+    keep: BoolArray
+    nesting: Nesting
+    variable: str = ""
+
+    def averaged(self, rows: FloatArray) -> FloatArray:
+        """Return means of the rows of the grid, (r, ...); NaN where the cells do not exist that are needed."""
+        parts = (rows * self.weights[:, None]).reshape(-1, len(self.keep), rows.shape[1])
+        out, total = parts.sum(axis=0), self.weights.reshape(-1, len(self.keep)).sum(axis=0)
+        out[np.abs(total - 1.0) > COMPLETE] = np.nan
+        return np.asarray(out[self.keep])
 
 
-def _variable(name: str, series: pd.Series[Any], coded: bool) -> Variable:
-    exact = None
-    if coded and only_levels_hold(series):
-        exact = list(to_grouping(series, name).drop_unused().levels)
-    column = to_column(series, name)
-    if isinstance(column, Factor):
-        levels = list(column.drop_unused().levels)
-        return Variable(levels, None, bool if column.is_logical else pd.CategoricalDtype(levels), coded, exact)
-    distinct = np.unique(column)
-    few = coded or len(distinct) == 2  # numbers used as a factor, and covariates with two values
-    return Variable([float(v) for v in distinct] if few else [], float(column.mean()), float, coded, exact)
+def _layout(variables: dict[str, Axis], known: Averages, asked: MeansRequest) -> _Layout:
+    shown = [*asked.specs, *asked.by]
+    for name in shown:
+        if name not in variables:
+            used = f"which uses {list_some(list(variables))}" if variables else "which has none"
+            raise ParameterError(f"{name!r} is not a variable of the fixed part, {used}")
+    if len(set(shown)) < len(shown):
+        raise ParameterError("specs and by must name different variables, at least one of them in specs")
+    grid = make_grid(variables, shown)
+    counts = grid.counts(known)
+    nesting = find_nesting(grid, counts) if asked.nesting is None else given_nesting(asked.nesting, grid)
+    by = list(dict.fromkeys([*(o for n in asked.by for o in nesting.get(n, ())), *asked.by]))
+    by = [name for name in by if name not in asked.specs]
+    outer = [o for n in asked.specs for o in nesting.get(n, ()) if o not in by]
+    specs = list(dict.fromkeys([*asked.specs, *outer]))
+    if [*specs, *by] != shown:
+        grid = make_grid(variables, [*specs, *by])
+        counts = grid.counts(known)
+    cells = int(np.prod([len(variables[name].levels) for name in (*specs, *by)], dtype=np.int64))
+    keep = occurs(grid, counts, nesting, [*specs, *by])[:cells] > 0
+    weights = cell_weights(grid, counts, nesting, [*specs, *by], check_weights(asked.weights))
+    return _Layout(grid, weights, specs, by, np.asarray(keep), nesting)
 
 
-def axes(variables: Mapping[str, Variable], at: Mapping[str, Any] | None) -> list[Axis]:
-    """Return the variables of the grid with their values, those of ``at`` in place of those of the data."""
-    wanted = dict(at or {})
-    unknown = [name for name in wanted if name not in variables]
-    if unknown:
-        raise ParameterError(f"at= names {list_some(unknown)}, but the fixed part uses {list_some(list(variables))}")
-    return [_axis(name, variable, wanted.get(name)) for name, variable in variables.items()]
-
-
-def _axis(name: str, variable: Variable, given: Any) -> Axis:
-    levels = variable.levels
-    if given is None and variable.exact is not None:
-        return Axis(name, variable.exact, True, object)
-    if variable.mean is None:
-        if given is None:
-            return Axis(name, levels, True, variable.dtype)
-        by_text = {str(level): level for level in levels}
-        values = [by_text.get(str(v)) for v in _listed(given)]
-        if any(v is None for v in values):
-            raise ParameterError(f"at= asks for {given!r} of {name}, whose levels are {list_some(levels)}")
-        return Axis(name, values, True, variable.dtype)
-    if given is not None:
-        try:
-            return Axis(name, [float(v) for v in _listed(given)], variable.coded, float)
-        except (TypeError, ValueError) as error:
-            raise ParameterError(f"at= needs numbers for {name}: {error}") from error
-    return Axis(name, levels or [variable.mean], bool(levels), float)
-
-
-def _listed(values: Any) -> list[Any]:
-    if isinstance(values, str) or np.ndim(values) == 0:
-        return [values]
-    return list(values)
-
-
-def marginal_means(
-    encoding: EncodingSpec,
-    known: Averages,
-    specs: Sequence[str],
-    by: Sequence[str],
-    at: Mapping[str, Any] | None,
+def _means(
+    encoding: EncodingSpec, known: Averages, layout: _Layout, rows: Any, offset: FloatArray, estimate: str
 ) -> MarginalMeans:
+    """Return the means of a layout; ``rows`` gives the rows of X, (N, p), of an encoding on the grid."""
+    L = layout.averaged(rows(encoding))
+    if known.spanned is not None:
+        whole = layout.averaged(rows(replace(encoding, kept=tuple(range(len(encoding.fixed.columns))))))
+        some = ~np.isnan(whole).any(axis=1)
+        L[some] = np.where(estimable(whole[some], known.spanned)[:, None], L[some], np.nan)
+    at = np.flatnonzero(layout.keep)
+    cells = layout.grid.frame()[[*layout.specs, *layout.by]].iloc[at].reset_index(drop=True)
+    groups = np.unique(layout.grid.key(layout.by)[at], return_inverse=True)[1]
+    return MarginalMeans(cells, L, offset, groups, layout.specs, layout.by, estimate, _notes(encoding, layout))
+
+
+def marginal_means(encoding: EncodingSpec, known: Averages, asked: MeansRequest) -> MarginalMeans:
     """Return the means of the combinations of ``specs`` within those of ``by``.
 
     Offsets of the formula are evaluated on the grid; of others the mean over the rows is added.
@@ -242,45 +211,68 @@ def marginal_means(
     ParameterError
         For a variable that is not in the fixed part.
     """
-    grid_axes = {axis.name: axis for axis in axes(known.variables, at)}
-    shown = [*specs, *by]
-    for name in shown:
-        if name not in grid_axes:
-            used = f"which uses {list_some(list(grid_axes))}" if grid_axes else "which has none"
-            raise ParameterError(f"{name!r} is not a variable of the fixed part, {used}")
-    if len(set(shown)) < len(shown) or not specs:
-        raise ParameterError("specs and by must name different variables, at least one of them in specs")
-    order = [*shown, *(name for name in grid_axes if name not in shown)]
-    sizes = [len(grid_axes[name].levels) for name in order]
-    if np.prod([float(s) for s in sizes]) > MAX_CELLS:
-        raise ParameterError(f"the reference grid would have {np.prod(sizes):,} cells; fix some variables with at=")
-    # the first variable varies fastest
-    index = [g.ravel() for g in np.meshgrid(*(np.arange(s) for s in reversed(sizes)), indexing="ij")][::-1]
-    grid = pd.DataFrame({n: _column(grid_axes[n], i) for n, i in zip(order, index)})
-    n_cells = int(np.prod(sizes[: len(shown)]))
-    L = _averaged(encoding.apply_fixed(grid), n_cells)
-    if known.spanned is not None:
-        full = replace(encoding, kept=tuple(range(len(encoding.fixed.columns))))
-        L[~estimable(_averaged(full.apply_fixed(grid), n_cells), known.spanned)] = np.nan
-    extra = np.full(n_cells, known.offset)
-    on_grid = encoding.apply_offset(grid)
+    layout = _layout(axes(known.variables, asked.at), known, asked)
+    frame = layout.grid.frame()
+    extra = np.full(int(layout.keep.sum()), known.offset)
+    on_grid = encoding.apply_offset(frame)
     if on_grid is not None:
-        extra += _averaged(on_grid[:, None], n_cells)[:, 0] - known.formula_offset
-    cells = grid.iloc[:n_cells][shown].reset_index(drop=True)
-    group_size = int(np.prod(sizes[: len(specs)]))
-    return MarginalMeans(cells, L, extra, np.arange(n_cells) // group_size)
+        extra += layout.averaged(on_grid[:, None])[:, 0] - known.formula_offset
+    return _means(encoding, known, layout, lambda e: e.apply_fixed(frame), extra, "emmean")
 
 
-def _column(axis: Axis, index: IntArray) -> Any:
-    levels = [axis.levels[i] for i in index]
-    if isinstance(axis.dtype, pd.CategoricalDtype):
-        return pd.Categorical(levels, dtype=axis.dtype)
-    return np.array(levels, dtype=axis.dtype)
+def marginal_slopes(encoding: EncodingSpec, known: Averages, variable: str, asked: MeansRequest) -> MarginalMeans:
+    """Return the slopes by a covariate, averaged as the means are.
+
+    The derivative at its mean (or at the values of ``at=``) is (8 [f(h) - f(-h)] - [f(2h) - f(-2h)]) / 12h.
+
+    Raises
+    ------
+    ParameterError
+        For a variable that is not in the fixed part, or a factor.
+    """
+    used = axes(known.variables, asked.at)
+    if variable not in used:
+        raise ParameterError(f"{variable!r} is not a variable of the fixed part, which uses {list_some(list(used))}")
+    used[variable] = as_covariate(used[variable], known.variables[variable], variable in (asked.at or {}))
+    layout = replace(_layout(used, known, asked), variable=variable)
+    frame, h = layout.grid.frame(), STEP * known.variables[variable].spread
+
+    def slopes(e: EncodingSpec) -> FloatArray:
+        moved = {d: frame.assign(**{variable: frame[variable] + d * h}) for d in DERIVATIVE}
+        return np.asarray(sum(c / h * e.apply_fixed(moved[d]) for d, c in DERIVATIVE.items()))
+
+    return _means(encoding, known, layout, slopes, np.zeros(int(layout.keep.sum())), f"{variable}.trend")
 
 
-def _averaged(rows: FloatArray, n_cells: int) -> FloatArray:
-    """Return the means over the slower variables, (n_cells, ...)."""
-    return np.asarray(rows.reshape(-1, n_cells, rows.shape[1]).mean(axis=0))
+def _notes(encoding: EncodingSpec, layout: _Layout) -> tuple[str, ...]:
+    """Return what was averaged, which factors are nested, and which interactions are averaged over."""
+    shown, grid = [*layout.specs, *layout.by], layout.grid
+    averaged = [name for name in grid.averaged if name not in shown]
+    notes = [f"averaged over the levels of {', '.join(averaged)}"] if averaged else []
+    notes += [
+        f"{inner} is nested in {', '.join(outer)} (nesting= overrides): "
+        + ("averaged within" if inner in averaged else "means of the combinations that occur")
+        for inner, outer in layout.nesting.items()
+    ]
+    for name, other in dict.fromkeys(_interactions(encoding, layout)):
+        how, more = "over which is averaged", f"by={other!r}"
+        if other not in averaged:
+            how, more = "which stands at its mean", f"at={{{other!r}: [...]}}"
+        notes.append(f"NOTE: {name} interacts with {other}, {how}: the results may mislead ({more} tells more)")
+    return tuple(notes)
+
+
+def _interactions(encoding: EncodingSpec, layout: _Layout) -> list[tuple[str, str]]:
+    """Return pairs of a variable asked for and another that shares a term with it and is averaged over."""
+    grid, found = layout.grid, []
+    asked = [*layout.specs, layout.variable]
+    shown = [*asked, *layout.by]
+    for term in encoding.fixed.terms:
+        together = [n for block in term for n in names(parse_expression(block.variable)) if n in grid.axes]
+        for name in (n for n in together if n in asked):
+            others = [n for n in together if n not in shown and name not in layout.nesting.get(n, ())]
+            found += [(name, n) for n in others if len(grid.axes[n].levels) > 1 or not grid.axes[n].factor]
+    return found
 
 
 def estimable(L: FloatArray, R: FloatArray) -> BoolArray:
@@ -292,75 +284,3 @@ def estimable(L: FloatArray, R: FloatArray) -> BoolArray:
     rows = L / scale
     size = np.maximum(np.linalg.norm(rows, axis=1), 1e-300)
     return np.asarray(np.linalg.norm(rows @ null.T, axis=1) < ESTIMABLE_TOL * size)
-
-
-# --- contrasts between means -----------------------------------------------------------------------------
-
-
-def contrast_rows(kind: ContrastKind, labels: Sequence[str]) -> dict[str, FloatArray]:
-    """Return named coefficients for the means of one group.
-
-    Parameters
-    ----------
-    kind : str or mapping
-        ``"pairwise"``, ``"revpairwise"``, ``"trt.vs.ctrl"`` (against the first), ``"consec"``, ``"eff"``
-        (against the average), or coefficients by name: in the order of the means, or by their labels.
-    labels : sequence of str
-        The means.
-
-    Examples
-    --------
-    >>> contrast_rows("consec", ["a", "b", "c"])["c - b"].tolist()
-    [0.0, -1.0, 1.0]
-    >>> contrast_rows({"ends": {"a": -1, "c": 1}}, ["a", "b", "c"])["ends"].tolist()
-    [-1.0, 0.0, 1.0]
-    """
-    k = len(labels)
-    e = np.eye(k)
-    if isinstance(kind, Mapping):
-        return {str(name): _contrast(name, values, labels) for name, values in kind.items()}
-    pairs = {
-        "pairwise": [(i, j) for i in range(k) for j in range(i + 1, k)],
-        "revpairwise": [(i, j) for i in range(k) for j in range(i)],
-        "trt.vs.ctrl": [(i, 0) for i in range(1, k)],
-        "consec": [(i, i - 1) for i in range(1, k)],
-    }
-    if kind == "eff":
-        return {f"{label} effect": e[i] - 1.0 / k for i, label in enumerate(labels)}
-    if not isinstance(kind, str) or kind not in pairs:
-        raise ParameterError(f"unknown contrasts {kind!r}; there are {', '.join([*pairs, 'eff'])}, or a dict")
-    return {f"{labels[i]} - {labels[j]}": e[i] - e[j] for i, j in pairs[kind]}
-
-
-def _contrast(name: str, values: Sequence[float] | Mapping[str, float], labels: Sequence[str]) -> FloatArray:
-    """Return the coefficients of one contrast, (k,)."""
-    if isinstance(values, Mapping):
-        unknown = [str(label) for label in values if str(label) not in labels]
-        if unknown:
-            raise ParameterError(f"the contrast {name!r} names {list_some(unknown)}; the means are {list_some(labels)}")
-        given = {str(label): value for label, value in values.items()}
-        values = [given.get(label, 0.0) for label in labels]
-    try:
-        row = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"the contrast {name!r} must hold a number for each mean: {error}") from error
-    if row.shape != (len(labels),):
-        raise ParameterError(f"the contrast {name!r} has {row.size} coefficients; there are {len(labels)} means")
-    return row
-
-
-def mean_labels(cells: pd.DataFrame, specs: Sequence[str]) -> list[str]:
-    """Return a label per mean: its levels, those that look like numbers with the variable's name before."""
-    parts = []
-    for name in specs:
-        texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in cells[name]]
-        parts.append([name + t if _is_number(t) else t for t in texts])
-    return [" ".join(row) for row in zip(*parts)]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

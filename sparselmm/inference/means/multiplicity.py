@@ -45,7 +45,7 @@ def adjusted_p(statistic: FloatArray, df: FloatArray, adjust: str, n_means: int)
     t, nu = statistic[known], df[known]
     p = t_tail(t, nu)
     r = len(p)
-    if adjust == "tukey":
+    if adjust == "tukey" and r:
         p = range_tail(np.sqrt(2.0) * np.abs(t), n_means, nu)
     elif adjust == "bonferroni":
         p = np.minimum(1.0, r * p)
@@ -66,7 +66,8 @@ def adjusted_quantile(level: float, df: FloatArray, adjust: str, n_means: int) -
     r = max(1, int(np.sum(~np.isnan(df))))
     if adjust == "tukey":
         out, known = np.full(len(df), np.nan), ~np.isnan(df)
-        out[known] = range_quantile(level, n_means, df[known]) / np.sqrt(2.0)
+        if known.any():
+            out[known] = range_quantile(level, n_means, df[known]) / np.sqrt(2.0)
         return out
     single = {"none": level, "sidak": level ** (1.0 / r), "bonferroni": 1.0 - (1.0 - level) / r}
     return t_quantile(single[INTERVALS.get(adjust, adjust)], df)
