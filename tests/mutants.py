@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -86,10 +86,12 @@ class TestMap:
 
         self._data = CoverageData(basename=str(STORE / "coverage"))
         self._data.read()
-        self.times: dict[str, float] = defaultdict(float)
+        self.times: dict[str, float] = Counter()
         for line in (STORE / "times").read_text(encoding="utf-8").splitlines():
             name, seconds = json.loads(line)
             self.times[name] += seconds
+        here = tests_here()
+        self.times = {name: seconds for name, seconds in self.times.items() if name in here}
         self._lines: dict[str, dict[int, list[str]]] = {}
 
     @cached_property
@@ -115,6 +117,13 @@ class TestMap:
             return -nearness(mutant.path, test), self.times[test]
 
         return [*sorted(direct, key=order), *sorted(beside, key=order)]
+
+
+def tests_here() -> set[str]:
+    """Return the names of all tests of the tree, which may be younger than the map."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return {line for line in done.stdout.splitlines() if "::" in line}
 
 
 def _test_names(contexts: list[str]) -> set[str]:
@@ -181,7 +190,7 @@ def try_mutant(mutant: Mutant, folder: Path, known: TestMap, limit: float) -> Ve
     try:
         for portion, expected in stages(known.tests(mutant), known.times, limit):
             count += len(portion)
-            failed = run_tests(folder, portion, expected, compiled="kernels" in mutant.path)
+            failed = run_tests(folder, portion, expected)
             if failed:
                 return Verdict(mutant, failed, count, time.monotonic() - start)
         return Verdict(mutant, None, count, time.monotonic() - start)
@@ -190,11 +199,9 @@ def try_mutant(mutant: Mutant, folder: Path, known: TestMap, limit: float) -> Ve
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def run_tests(folder: Path, tests: list[str], expected: float, compiled: bool) -> str:
+def run_tests(folder: Path, tests: list[str], expected: float) -> str:
     """Return the first test that fails, what else went wrong, or nothing."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
-    if compiled:  # other kernels may hold a compiled copy of this one
-        environment["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *sorted(tests)]
     limit = int(PATIENCE[0] * expected + PATIENCE[1])
 
@@ -210,6 +217,8 @@ def run_tests(folder: Path, tests: list[str], expected: float, compiled: bool) -
         return f"no end within {limit} s of the processor"
     if done.returncode == 0:
         return ""
+    if done.returncode == 4:
+        raise RuntimeError(f"the map of tests is not that of this tree; make it anew with --map\n{done.stdout[-2000:]}")
     failed = re.search(r"^(?:FAILED|ERROR) (\S+.*?)(?: - |$)", done.stdout, re.MULTILINE)
     return failed[1] if failed else f"pytest ended with {done.returncode}"
 
