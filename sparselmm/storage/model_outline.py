@@ -224,7 +224,8 @@ def _check_encoding(encoding: Any, p: int) -> None:
         grouping = term.grouping
         if not grouping.factors or not all(len(part) for part in grouping.parts):
             raise ValueError(f"the random term {term.name} has no grouping factor or no levels")
-        equal(len(grouping.factors), len(grouping.parts), f"the factors of {term.name}")
+        if not 1 <= len(grouping.parts) <= len(grouping.factors):  # leading factors may be one part
+            raise ValueError(f"the factors of {term.name} do not agree with their levels")
         shaped(grouping.keys, (len(grouping.levels),), f"the keys of {term.name}")
     for key, state in encoding.state.items():
         knots = state.get("knots", [])

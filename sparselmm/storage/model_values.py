@@ -92,8 +92,9 @@ def _check_encoding(encoding: EncodingSpec) -> None:
 
 
 def _check_grouping(grouping: GroupingEncoding) -> None:
-    for text, part in zip(grouping.factors, grouping.parts):
+    for text in grouping.factors:
         parse_expression(text)
+    for text, part in zip(reversed(grouping.factors), reversed(grouping.parts)):
         _unique(part, text)
     _unique(grouping.levels, grouping.label)
     keys, combinations = grouping.keys, prod(len(part) for part in grouping.parts)
