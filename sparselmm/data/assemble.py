@@ -12,6 +12,7 @@ from sparselmm._typing import FloatArray, frozen
 from sparselmm.data.checks import (
     check_aliased,
     check_column_names,
+    check_magnitudes,
     check_response,
     check_scales,
     check_terms,
@@ -89,6 +90,8 @@ def assemble(
     messages : sequence of Message
         What happened so far.
     """
+    y = data.used(data.y)
+    check_magnitudes(y, data.response_name, X, names, terms)
     kept, notes = drop_dependent(X, names)
     if len(kept) < len(names):
         X = np.ascontiguousarray(X[:, kept])
@@ -96,7 +99,6 @@ def assemble(
     check_terms(terms, len(data.rows))
     check_column_names(columns, terms)
     notes += check_aliased(terms)
-    y = data.used(data.y)
     offset = None if data.offset is None else data.used(data.offset)
     check_response(y if offset is None else y - offset, X, has_intercept, data.response_name)
     notes += check_scales(X, columns)

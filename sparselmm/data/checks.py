@@ -9,7 +9,7 @@ import numpy as np
 
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import make_structure
-from sparselmm.data.rows import DesignTerm, GroupedTerm
+from sparselmm.data.rows import DesignTerm, GroupedTerm, is_ones_column
 from sparselmm.data.tables.codes import chunks
 from sparselmm.data.tables.columns import list_some
 from sparselmm.exceptions import DataWarning, DesignError, Message, RankDeficiencyWarning, ScaleWarning, warn_user
@@ -17,6 +17,7 @@ from sparselmm.linalg.rank import independent_columns, triangular_factor
 
 SCALE_TOLERANCE = 1e3
 PERFECT_FIT_TOLERANCE = 1e-12
+LARGEST = 1e70  # of a column, and its reciprocal the least: products of four such columns stay below 1e308
 _PROBE_ROWS = 4096
 _SHOWN, _MANY = 5, 20
 
@@ -89,6 +90,32 @@ def _same_groups(first: DesignTerm, second: DesignTerm) -> bool:
     partner = np.zeros(first.m, dtype=np.int64)
     partner[first.codes] = second.codes
     return bool((partner[first.codes] == second.codes).all()) and np.array_equal(first.Z, second.Z)
+
+
+def check_magnitudes(
+    y: FloatArray, name: str, X: FloatArray, columns: Sequence[str], terms: Sequence[DesignTerm]
+) -> None:
+    """Refuse columns whose squares, products or quotients would leave the range of double precision."""
+    check_magnitude(y[:, None], (f"the response {name}",))
+    check_magnitude(X, [f"the column {c} of the fixed part" for c in columns])
+    for term in terms:
+        if not isinstance(term, GroupedTerm):
+            check_magnitude(term.matrix.data[:, None], (f"the random term {_written(term)}",))
+        elif not is_ones_column(term.Z):
+            check_magnitude(term.Z, [f"the column {c} of the random term {_written(term)}" for c in term.columns])
+
+
+def check_magnitude(values: FloatArray, names: Sequence[str]) -> None:
+    """Refuse columns, (n, c), with numbers too large or too small for sums of squares."""
+    if not values.size:
+        return
+    largest = np.maximum(values.max(axis=0), -values.min(axis=0))
+    for what, size in zip(names, largest):
+        if size > LARGEST or 0.0 < size < 1.0 / LARGEST:
+            raise DesignError(
+                f"the values of {what} go up to {size:.3g}: squares and products would leave the range of numbers. "
+                f"Rescale it: divide it by {10.0 ** np.floor(np.log10(size)):.0e}"
+            )
 
 
 def check_response(y: FloatArray, X: FloatArray, has_intercept: bool, name: str) -> None:

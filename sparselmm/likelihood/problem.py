@@ -10,6 +10,7 @@ from typing import Any
 from sparselmm._typing import FloatArray
 from sparselmm.covariance import make_structure
 from sparselmm.covariance.parameters import ParameterMap
+from sparselmm.data.checks import check_magnitude
 from sparselmm.data.design import Design
 from sparselmm.data.layout import DesignLayout
 from sparselmm.data.rows import Rows, needed
@@ -104,6 +105,7 @@ class Problem:
     def with_response(self, y: FloatArray) -> Problem:
         """Return the same problem for another response, (n,)."""
         rows = self.observed("other responses")
+        check_magnitude(y[:, None], (f"the response {self.layout.response_name}",))
         crossproducts = self.engine.crossproducts.with_response(rows, y)
         return replace(self, rows=replace(rows, y=y), engine=self.engine.with_response(crossproducts))
 

@@ -36,7 +36,13 @@ def transformed(observed: Rows, basis: FixedTransform, rows: slice) -> tuple[Flo
     fixed = basis.apply(observed.X[rows], Xy[:, :p])
     Xy[:, p] = _centred(observed, rows)
     if basis.b0.any():
-        Xy[:, p] -= fixed @ basis.b0
+        b0 = basis.b0
+        if basis.position >= 0 and basis.mix is None:
+            # the common part first and by itself: its difference from y is exact, where their sum with the rest is not
+            b0 = np.array(b0)
+            Xy[:, p] -= fixed[:, basis.position] * b0[basis.position]
+            b0[basis.position] = 0.0
+        Xy[:, p] -= fixed @ b0
     if observed.weights is None:
         return Xy, Xy
     return Xy, Xy * observed.weights[rows, None]
