@@ -33,7 +33,7 @@ class Variable:
         What new data of this variable must look like.
     coded : bool
         Whether the formula makes a factor of it.
-    exact : list or None
+    as_given : list or None
         The levels as they are, where numbers would not hold them.
     spread : float
         Range of a covariate; zero for a factor.
@@ -43,7 +43,7 @@ class Variable:
     mean: float | None
     dtype: Any
     coded: bool
-    exact: list[Any] | None = None
+    as_given: list[Any] | None = None
     spread: float = 0.0
 
 
@@ -154,7 +154,7 @@ class Grid:
         for name in factors:
             place = {level: i for i, level in enumerate(self.axes[name].levels)}
             variable = known.variables[name]
-            lookup = np.array([place.get(level, -1) for level in variable.exact or variable.levels], dtype=np.int64)
+            lookup = np.array([place.get(level, -1) for level in variable.as_given or variable.levels], dtype=np.int64)
             at = lookup[codes[name]]
             here &= at >= 0
             key += size * at
@@ -220,9 +220,9 @@ def _combinations(variables: Mapping[str, Variable], raw: pd.DataFrame) -> tuple
 
 def _positions(variable: Variable, series: pd.Series[Any], name: str) -> IntArray:
     """Return which level each row of the data has, (n,)."""
-    column = to_column(series, name) if variable.exact is None else to_grouping(series, name)
+    column = to_column(series, name) if variable.as_given is None else to_grouping(series, name)
     if isinstance(column, Factor):
-        place = {level: i for i, level in enumerate(variable.exact or variable.levels)}
+        place = {level: i for i, level in enumerate(variable.as_given or variable.levels)}
         lookup = np.array([*(place.get(level, -1) for level in column.levels), -1], dtype=np.int64)
         return np.asarray(lookup[column.codes])
     return np.asarray(np.searchsorted(variable.levels, column))
@@ -253,8 +253,8 @@ def axes(variables: Mapping[str, Variable], at: Mapping[str, Any] | None) -> dic
 
 def _axis(name: str, variable: Variable, given: Any) -> Axis:
     levels = variable.levels
-    if given is None and variable.exact is not None:
-        return Axis(name, variable.exact, True, object)
+    if given is None and variable.as_given is not None:
+        return Axis(name, variable.as_given, True, object)
     if variable.mean is None:
         if given is None:
             return Axis(name, levels, True, variable.dtype)
