@@ -12,6 +12,7 @@ from sparselmm.formula.algebra import TermList
 from sparselmm.linalg.machine import GIGA, MEMORY_SHARE, available_memory
 
 FIXED = "the fixed part"
+LITTLE = 1e8  # bytes that are there without asking
 
 
 def check_size(
@@ -52,6 +53,8 @@ def check_size(
         )
     p = sum(columns) + terms.intercept
     needed = 8.0 * (float(n) * p + float(p) ** 2 + sum(float(m) ** 2 for m in factors.values()))
+    if needed < LITTLE:
+        return
     room = available_memory()
     if room is None or needed < MEMORY_SHARE * room:
         return

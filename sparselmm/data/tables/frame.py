@@ -34,6 +34,7 @@ class Frame:
         self._known = frozenset(names)
         self._repeated = set() if len(self._known) == len(names) else {n for n, k in Counter(names).items() if k > 1}
         self._columns: dict[str, Column] = {}
+        self._latest: tuple[str, pd.Series] | None = None  # converted once where it is asked for several times
 
     def __len__(self) -> int:
         return len(self.index)
@@ -51,10 +52,13 @@ class Frame:
         """
         if name in self._repeated:
             raise DataError(f"the data have {self.names.count(name)} columns named {name!r}; column names must differ")
+        if self._latest is not None and self._latest[0] == name:
+            return self._latest[1]
         series = self._get(name)
         if isinstance(series.dtype, np.dtype) and not series.dtype.isnative:
             # pandas takes no rows of a column in the byte order of another machine
             series = pd.Series(series.to_numpy().astype(series.dtype.newbyteorder("=")), series.index, name=series.name)
+        self._latest = (name, series)
         return series
 
     def readable(self) -> dict[str, pd.Series]:
