@@ -17,13 +17,21 @@ from scipy.linalg import solve_triangular
 from sparselmm._typing import FloatArray, frozen
 from sparselmm.data.rows import GroupedTerm, Rows
 from sparselmm.data.tables.codes import chunks
+from sparselmm.exceptions import NumericalError
 from sparselmm.inference.predict.error_variance import InverseEntries, prediction_errors
 from sparselmm.inference.predict.new_rows import own_rows
 from sparselmm.likelihood.engine import Engine
 from sparselmm.likelihood.pls import PenalizedLeastSquares, PLSSolution
+from sparselmm.likelihood.starting import column_scales
 from sparselmm.linalg.blocks import BlockGram, BlockPairs, apply_factor
 from sparselmm.linalg.protocol import Pairs
 from sparselmm.statistics.transform import FixedTransform, with_centred_terms
+
+ROUNDING = 1e-6  # that leverages may be outside 0 to 1
+BECAUSE = (
+    ". X and Z fit the rows exactly at these estimates and the residual variance is next to nothing beside that of the "
+    "random effects, so that this is rounding error. Use fewer coefficients per level or fewer grouping factors"
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,8 @@ def row_geometry(observed: Rows, engine: Engine, par: FloatArray) -> RowGeometry
     ------
     UnsupportedError
         For too many rows of a system without a factor.
+    NumericalError
+        Where X and Z fit all rows, σ² is next to nothing and rounding leaves nothing of the leverages.
     """
     parts, xp = own_rows(observed).parts, engine.crossproducts
     observed = with_centred_terms(observed, xp.centres)
@@ -69,13 +79,31 @@ def row_geometry(observed: Rows, engine: Engine, par: FloatArray) -> RowGeometry
             hat = InverseEntries(prediction_errors(engine, par)).quadratic(parts, observed.n)
         pls.factor(solution.templates)
         absorbed = absorbed_fixed(pls, solution)
-    weights = np.ones(observed.n) if observed.weights is None else observed.weights
+        weights = np.ones(observed.n) if observed.weights is None else observed.weights
+        if pls.system.factorization is not None:
+            _check_trace(pls, solution, float(hat @ weights))
     D = np.empty((observed.n, observed.p))
     for rows in chunks(observed.n):
         D[rows] = xp.basis.apply(observed.X[rows])
         subtract_random(observed, absorbed, xp.gram, rows, D[rows])
         hat[rows] += (solve_triangular(solution.RX, D[rows].T, trans=1) ** 2).sum(axis=0) if observed.p else 0.0
-    return RowGeometry(frozen(hat * weights), frozen(D), solution.RX, xp.basis, weights)
+    hat = hat * weights
+    if np.any((hat < -ROUNDING) | (hat > 1.0 + ROUNDING)):
+        raise NumericalError(f"the leverages cannot be had: they come out {hat.min():.9g} to {hat.max():.9g}{BECAUSE}")
+    return RowGeometry(frozen(hat), frozen(D), solution.RX, xp.basis, weights)
+
+
+def _check_trace(pls: PenalizedLeastSquares, solution: PLSSolution, trace: float) -> None:
+    """Raise where Σ w z'ΛM⁻¹Λ'z of the rows is not q - tr M⁻¹, which has no rounding error of the size of ΛZ'WZΛ."""
+    gram = pls.crossproducts.gram
+    largest = max(float(np.max(c * np.abs(T).max(axis=1))) for c, T in zip(column_scales(gram), solution.templates))
+    if np.finfo(float).eps * largest**2 < ROUNDING**1.5:
+        return
+    expected = gram.q - sum(float(np.einsum("mkk->", M)) for M in pls.system.inverse_diagonal())
+    if not abs(trace - expected) < ROUNDING * pls.crossproducts.n:
+        raise NumericalError(
+            f"the leverages cannot be had: their sum is {trace:.6g} by rows, {expected:.6g} by levels{BECAUSE}"
+        )
 
 
 def absorbed_fixed(pls: PenalizedLeastSquares, solution: PLSSolution) -> FloatArray:
