@@ -89,6 +89,36 @@ def test_variance_components_by_arrays_and_by_formulas():
     np.testing.assert_allclose(by_formula.model.exog_re, exog_re)
 
 
+@pytest.mark.parametrize("of_pandas", [(), ("endog",), ("exog",), ("groups",), ("exog_re",)], ids="+".join)
+def test_results_of_arrays_are_arrays_where_those_of_statsmodels_are(of_pandas):
+    endog, groups, exog, exog_re, columns = drawn(960)
+    given = {"endog": endog, "exog": sm.add_constant(exog), "groups": groups, "exog_re": exog_re}
+    as_pandas = {1: lambda v: pd.Series(v, name="v"), 2: lambda v: pd.DataFrame(v).add_prefix("v")}
+    given |= {name: as_pandas[given[name].ndim](given[name]) for name in of_pandas}
+    room = np.eye(4)[columns[:, 0].astype(int)]
+    given["exog_vc"] = {"room": {g: room[groups == g] * columns[groups == g, 1:] for g in np.unique(groups)}}
+    ours, theirs = (door.MixedLM(**given).fit() for door in (OURS, THEIRS))
+    vectors = ["params", "bse", "bse_fe", "fe_params", "tvalues", "pvalues", "resid", "fittedvalues"]
+    if not {"endog", "exog"} & set(of_pandas):  # there statsmodels cannot label those of the components
+        vectors.append("bse_re")
+    for name in [*vectors, "cov_re", "cov_re_unscaled", "cov_params", "conf_int", "vcomp", "random_effects"]:
+        found, expected = (value() if callable(value := getattr(r, name)) else value for r in (ours, theirs))
+        assert type(found) is type(expected), name
+        if name == "random_effects":
+            found, expected = (np.concatenate([np.asarray(v) for v in d.values()]) for d in (found, expected))
+        elif isinstance(expected, pd.Series | pd.DataFrame):
+            assert list(found.index) == list(expected.index), name
+        assert found.shape == expected.shape, name
+        if name != "bse_re":  # statsmodels has another definition of its values
+            np.testing.assert_allclose(found, expected, rtol=5e-3, atol=5e-3, err_msg=name)
+    if not of_pandas:
+        assert type(ours.predict()) is type(theirs.predict())
+        first = ours.params
+        first[0] += 1.0  # an array is the caller's own
+        assert ours.params[0] == ours.fe_params[0] != first[0]
+    assert str(ours.summary()).count("v0" if "exog_re" in of_pandas else "x_re1") == 2
+
+
 def test_numbers_of_tests_are_the_originals():
     data = slm.load_dataset("dietox")
     ours, theirs = (door.mixedlm("Weight ~ Time", data, groups="Pig").fit() for door in (OURS, THEIRS))

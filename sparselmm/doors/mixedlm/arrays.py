@@ -86,7 +86,9 @@ def translate_arrays(endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: 
     re = _random_effects(where.pop(0), observed.terms, factor, re_names) if re_names else None
     vcs = tuple(_members(t, c, observed.terms[t]) for t, c in zip(where, components, strict=True))
     endog_name = str(getattr(endog, "name", None) or "y")
-    return Translation(lmm, factor.levels, factor.codes[observed.positions], re_names, re, vc_names, vcs, endog_name)
+    codes = factor.codes[observed.positions]
+    plain = not any(isinstance(given, pd.Series | pd.DataFrame) for given in (endog, exog))
+    return Translation(lmm, factor.levels, codes, re_names, re, vc_names, vcs, endog_name, plain=plain)
 
 
 def check_rows(endog: Any, exog: Any, groups: Any, exog_re: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ ROUNDING = 1e-12  # standard errors below this, in units of the estimates' scale
 class MixedLMEstimates(Hinted, hints="MixedLMResults"):
     """Part of `MixedLMResults`: estimates, standard errors and criteria.
 
+    Vectors and matrices are Series and DataFrames with labels, or plain arrays for a model made from arrays
+    without any, as in statsmodels.
+
     Attributes
     ----------
     model : MixedLM
@@ -38,33 +42,46 @@ class MixedLMEstimates(Hinted, hints="MixedLMResults"):
     lmm: MixedModelFit
     translation: Translation
 
+    def _as_given(self, labelled: pd.Series[float] | pd.DataFrame) -> Any:
+        """Return values as they are, or as an array of their own for a model made from arrays without labels."""
+        return labelled.to_numpy(copy=True) if self.translation.plain else labelled
+
+    def _of_params(self, values: FloatArray) -> pd.Series[float]:
+        """Return values for the last of `params`, or for all, with their names."""
+        names = self.param_names[len(self.param_names) - len(values) :]
+        return pd.Series(values, index=pd.Index(names, dtype=object))
+
     # --- estimates -------------------------------------------------------------------------------
 
     @property
-    def fe_params(self) -> pd.Series[float]:
+    def fe_params(self) -> Any:
         """Fixed effects, (k_fe,)."""
-        return self.lmm.params
+        return self._as_given(self.lmm.params)
 
     @property
-    def bse_fe(self) -> pd.Series[float]:
+    def bse_fe(self) -> Any:
         """Standard errors of the fixed effects, (k_fe,)."""
-        return self.lmm.bse
+        return self._as_given(self.lmm.bse)
 
     @property
     def scale(self) -> float:
         """Residual variance."""
         return self.lmm.scale
 
-    @cached_property
-    def cov_re(self) -> pd.DataFrame:
+    @property
+    def cov_re(self) -> Any:
         """Covariance of the correlated random effects of a group, (k_re, k_re)."""
+        return self._as_given(self._cov_re)
+
+    @cached_property
+    def _cov_re(self) -> pd.DataFrame:
         names = list(self.translation.re_names)
         re = self.translation.re
         cov = np.zeros((0, 0)) if re is None else self.lmm.varcorr.terms[re.term].cov
         return pd.DataFrame(cov, index=names, columns=names)
 
     @property
-    def cov_re_unscaled(self) -> pd.DataFrame:
+    def cov_re_unscaled(self) -> Any:
         """`cov_re` over `scale`."""
         return self.cov_re / self.scale
 
@@ -79,13 +96,17 @@ class MixedLMEstimates(Hinted, hints="MixedLMResults"):
         """Names of the variance components, sorted."""
         return list(self.translation.vc_names)
 
-    @cached_property
-    def params(self) -> pd.Series[float]:
+    @property
+    def params(self) -> Any:
         """Fixed effects, then variances and covariances *over scale*, as statsmodels packs them."""
-        cov = self.cov_re.to_numpy()
+        return self._as_given(self._params)
+
+    @cached_property
+    def _params(self) -> pd.Series[float]:
+        cov = self._cov_re.to_numpy()
         random = [*cov[np.tril_indices(len(cov))], *self.vcomp]
-        values = np.concatenate([self.fe_params.to_numpy(), np.asarray(random, dtype=float) / self.scale])
-        return pd.Series(values, index=pd.Index(self.param_names, dtype=object))
+        values = np.concatenate([self.lmm.params.to_numpy(), np.asarray(random, dtype=float) / self.scale])
+        return self._of_params(values)
 
     @cached_property
     def param_names(self) -> list[str]:
@@ -93,12 +114,12 @@ class MixedLMEstimates(Hinted, hints="MixedLMResults"):
         re = self.translation.re_names
         pairs = [(j, i) for i in range(len(re)) for j in range(i + 1)]
         random = [f"{re[i]} Var" if i == j else f"{re[j]} x {re[i]} Cov" for j, i in pairs]
-        return [*self.fe_params.index, *random, *(f"{name} Var" for name in self.translation.vc_names)]
+        return [*self.lmm.params.index, *random, *(f"{name} Var" for name in self.translation.vc_names)]
 
     @property
     def k_fe(self) -> int:
         """Number of fixed effects."""
-        return len(self.fe_params)
+        return len(self.lmm.params)
 
     @property
     def df_resid(self) -> int:
@@ -155,48 +176,55 @@ class MixedLMEstimates(Hinted, hints="MixedLMResults"):
         chosen += [at[m.term, 0, 0] for m in self.translation.vcs]
         return self.lmm.cov_varpar(scale).to_numpy()[np.ix_(chosen, chosen)]
 
-    def cov_params(self) -> pd.DataFrame:
+    def cov_params(self) -> Any:
         """Return the covariance of `params`; fixed effects and variances are taken as uncorrelated."""
         p = self.k_fe
         cov = np.zeros((len(self.param_names),) * 2)
         cov[:p, :p] = self.lmm.cov_params()
         cov[p:, p:] = self._random_cov("relative")
-        return pd.DataFrame(cov, index=self.param_names, columns=self.param_names)
+        return self._as_given(pd.DataFrame(cov, index=self.param_names, columns=self.param_names))
+
+    @property
+    def bse(self) -> Any:
+        """Standard errors of `params`; NaN for a variance of zero."""
+        return self._as_given(self._bse)
 
     @cached_property
-    def bse(self) -> pd.Series[float]:
-        """Standard errors of `params`; NaN for a variance of zero."""
+    def _bse(self) -> pd.Series[float]:
         return self._roots(np.diag(self.cov_params()), 1.0)
 
-    @cached_property
-    def bse_re(self) -> pd.Series[float]:
+    @property
+    def bse_re(self) -> Any:
         """Standard errors of the entries of `cov_re` and of `vcomp`; NaN for a variance of zero."""
+        return self._as_given(self._bse_re)
+
+    @cached_property
+    def _bse_re(self) -> pd.Series[float]:
         return self._roots(np.diag(self._random_cov("varcov")), self.scale)
 
     def _roots(self, variances: FloatArray, unit: float) -> pd.Series[float]:
         """Return roots; NaN for those of the random part that are nothing but rounding in the unit given."""
         first = len(self.param_names) - len(variances)
-        names = self.param_names[first:]
         zero = np.sqrt(variances.clip(min=0.0)) <= ROUNDING * unit
         zero[: self.k_fe - first] = False
-        return pd.Series(np.sqrt(np.where(zero, np.nan, variances)), index=pd.Index(names, dtype=object))
+        return self._of_params(np.sqrt(np.where(zero, np.nan, variances)))
 
     @property
-    def tvalues(self) -> pd.Series[float]:
+    def tvalues(self) -> Any:
         """`params` over `bse`."""
         return self.params / self.bse
 
     @property
-    def pvalues(self) -> pd.Series[float]:
+    def pvalues(self) -> Any:
         """Two-sided p-values from the normal distribution; ``lmm.pvalues`` has degrees of freedom."""
-        return pd.Series(2.0 * ndtr(-np.abs(self.tvalues)), index=self.params.index)
+        return self._as_given(self._of_params(2.0 * ndtr(-np.abs(np.asarray(self.tvalues)))))
 
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+    def conf_int(self, alpha: float = 0.05) -> Any:
         """Return normal intervals for `params`, columns 0 and 1; ``lmm.conf_int`` has better ones."""
         if not 0.0 < alpha < 1.0:
             raise ParameterError(f"alpha must be between 0 and 1, not {alpha!r}")
-        half = -float(ndtri(alpha / 2.0)) * self.bse
-        return pd.DataFrame({0: self.params - half, 1: self.params + half})
+        half = -float(ndtri(alpha / 2.0)) * self._bse
+        return self._as_given(pd.DataFrame({0: self._params - half, 1: self._params + half}))
 
     # --- criteria ----------------------------------------------------------------------------------
 

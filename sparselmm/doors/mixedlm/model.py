@@ -49,6 +49,12 @@ class MixedLM(StatedModel):
     >>> result = slm.MixedLM(data["Reaction"], exog, data["Subject"], exog_re=exog).fit()
     >>> result.fe_params.round(3).to_dict()
     {'const': 251.405, 'x1': 10.467}
+
+    From arrays alone results are arrays, as in statsmodels:
+
+    >>> plain = slm.MixedLM(data["Reaction"].to_numpy(), exog, data["Subject"], exog_re=exog).fit()
+    >>> plain.fe_params.round(3)
+    array([251.405,  10.467])
     """
 
     def __init__(

@@ -53,16 +53,16 @@ class MixedLMResults(HypothesisTests):
         return self._effects.covariances(self.lmm)
 
     @property
-    def fittedvalues(self) -> pd.Series[float]:
+    def fittedvalues(self) -> Any:
         """Fitted values with the predicted random effects, by row."""
-        return self.lmm.fittedvalues
+        return self._as_given(self.lmm.fittedvalues)
 
     @property
-    def resid(self) -> pd.Series[float]:
+    def resid(self) -> Any:
         """Response minus `fittedvalues`, by row."""
-        return self.lmm.resid
+        return self._as_given(self.lmm.resid)
 
-    def predict(self, exog: Any = None, transform: bool = True) -> pd.Series[float] | FloatArray:
+    def predict(self, exog: Any = None, transform: bool = True) -> Any:
         """Return the fixed part of the mean, as statsmodels: for new rows, or those of the fit.
 
         Parameters
@@ -75,9 +75,9 @@ class MixedLMResults(HypothesisTests):
         """
         if exog is None:
             observed = self.lmm.problem.observed("fitted values")
-            return pd.Series(observed.X @ self.fe_params.to_numpy(), index=observed.index)
+            return self._as_given(pd.Series(observed.X @ self.lmm.params.to_numpy(), index=observed.index))
         if self.lmm.source.encoding is None or not transform:
-            return product_by_name(exog, self.fe_params)
+            return product_by_name(exog, self.lmm.params)
         predicted = self.lmm.predict(exog, re_form="~0")
         return pd.Series(predicted.to_numpy(), index=predicted.index)
 

@@ -162,7 +162,7 @@ def summarize(result: MixedLMEstimates, alpha: float, labels: Labels | None = No
 def _estimates(result: MixedLMEstimates, alpha: float, errors: bool) -> pd.DataFrame:
     p = result.k_fe
     values = np.full((len(result.param_names), 6), np.nan)
-    values[:p, 0], values[p:, 0] = result.fe_params, result.params.to_numpy()[p:] * result.scale
+    values[:p, 0], values[p:, 0] = result.fe_params, np.asarray(result.params)[p:] * result.scale
     values[:p, 1] = result.bse_fe
     if errors:
         values[p:, 1] = result.bse_re

@@ -62,6 +62,9 @@ class Translation:
         The formula of the fixed part as given; None for a model made from arrays.
     lmer_formula : str or None
         The model as a formula for `sparselmm.lmer`, where there is one that the data as given can be used with.
+    plain : bool
+        Whether results are arrays without labels, as in statsmodels where neither the response nor the fixed-effects
+        matrix is of pandas; groups and ``exog_re`` do not matter there.
     """
 
     lmm: LinearMixedModel
@@ -74,6 +77,7 @@ class Translation:
     endog_name: str
     formula: str | None = None
     lmer_formula: str | None = None
+    plain: bool = False
 
 
 def na_action(missing: str) -> str:
