@@ -214,6 +214,9 @@ class Refitting(Parting):
         # close to this fit's θ, Newton steps alone are the shortest way; a boundary is no place to start from
         nearby: dict[str, Any] = {} if self.is_singular else {"start": self.theta, "optimizer": "newton"}
         result = fit_problem(problem, criterion, **nearby)
+        if nearby and _is_far(self.result.par, result.par):  # another optimum may be lower than the one near by
+            fresh = fit_problem(problem, criterion)
+            result = fresh if fresh.criterion < result.criterion else result
         return replace(self, problem=problem.solved(result), result=result, source=source)
 
     def _response(self, y: npt.ArrayLike) -> FloatArray:
@@ -294,3 +297,9 @@ class Refitting(Parting):
             problem, source = model_of_response(text, table, self.source.spec.response, response, **arguments)
         result = fit_model(problem, self.reml if reml is None else reml, **fitting)
         return replace(self, problem=problem.solved(result), result=result, source=source)
+
+
+def _is_far(before: FloatArray, after: FloatArray) -> bool:
+    """Whether some free parameter, (n_par,), has more than doubled, or changed by more than the largest was."""
+    change = np.abs(after - before)
+    return bool(np.any(change > np.maximum(np.abs(before), 0.5 * np.abs(before).max(initial=0.0))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from problems import Case, TermSpec, build
 
 import sparselmm as slm
 from sparselmm.exceptions import DataError, ParameterError
@@ -109,3 +110,14 @@ def test_augment_of_many_columns_is_linear_in_them(data):
     table = slm.lmer("y ~ x + (1 | f)", wide).augment()
     assert table.shape[0] == 500
     assert set(wide.columns) < set(table.columns)
+
+
+def test_a_response_of_another_kind_is_not_left_at_a_local_optimum():
+    """With a mean of 100 and no fixed effects, either of two crossed factors can take it up: two optima, 3 apart."""
+    drawn = build(Case("drawn", (TermSpec(8), TermSpec(7)), n=60, p=0, seed=0))
+    y, _, terms = drawn.arguments
+    new = 3.0 * y + 100.0 + np.random.default_rng(0).standard_normal(60)
+    fit = drawn.fitted_model().fit(reml=False)
+    fresh = slm.LinearMixedModel.from_arrays(new, None, terms).fit(reml=False)
+    assert fit.refit(new).criterion == pytest.approx(fresh.criterion, abs=1e-6)
+    assert fresh.criterion == pytest.approx(363.057854506, abs=1e-6)  # the end of four optimizers
