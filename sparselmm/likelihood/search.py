@@ -35,6 +35,9 @@ MANY_PARAMETERS = 8
 EXPENSIVE_FLOPS = 2e7
 RESTART_FLOPS = 1e9
 FLOPS_OF_OVERHEAD = 5e5  # what the calls of one evaluation of the smallest model cost, half a millisecond
+LEVELS_PER_PARAMETER = (
+    3  # of every grouping factor, from which on a regular optimum of many parameters is taken as it is
+)
 FEW_STARTS = 2  # other starts after a singular end that is not cheap
 EXPLORING_STEPS = 15  # Newton steps from another start before the Hessian is corrected
 CORRECTED_STEPS = 100
@@ -235,13 +238,15 @@ def _number_of_other_starts(
 ) -> int:
     """Return how many other starts are worth their cost after the first search has ended.
 
-    None after an end that is regular, curved and found without complaint by few parameters, nor after a ``chosen``
-    optimizer that gave up. Elsewhere the more, the more parameters there are, as far as evaluations are cheap.
+    None after an end that is regular, curved and found without complaint, where parameters are few or each factor has
+    many levels for them, nor after a ``chosen`` optimizer that gave up. Elsewhere the more, the more parameters there
+    are, as far as evaluations are cheap.
     """
     n_par, flops, singular = pls.parameters.n_par, pls.system.flops, bool(certificate.singular)
     if flops * max(1.0, n_par / MANY_PARAMETERS) >= RESTART_FLOPS or (chosen and not status.ok):
         return 0
-    if status.ok and not singular and n_par <= MANY_PARAMETERS and not flat:
+    determined = n_par <= MANY_PARAMETERS or min(pls.crossproducts.gram.m) >= LEVELS_PER_PARAMETER * n_par
+    if status.ok and not singular and determined and not flat:
         return 0
     if pls.system.monte_carlo is not None:
         return FEW_STARTS if singular and n_par <= MANY_PARAMETERS else 0
