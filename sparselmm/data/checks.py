@@ -109,8 +109,8 @@ def check_magnitude(values: FloatArray, names: Sequence[str]) -> None:
     """Refuse columns, (n, c), with numbers too large or too small for sums of squares."""
     if not values.size:
         return
-    largest = np.maximum(values.max(axis=0), -values.min(axis=0))
-    for what, size in zip(names, largest):
+    for what, column in zip(names, values.T):  # by column: along the rows of long, narrow arrays numpy is slow
+        size = max(column.max(), -column.min())
         if size > LARGEST or 0.0 < size < 1.0 / LARGEST:
             raise DesignError(
                 f"the values of {what} go up to {size:.3g}: squares and products would leave the range of numbers. "
